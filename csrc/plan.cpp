@@ -1,0 +1,316 @@
+#include "plan.h"
+
+#include <cmath>
+
+namespace {
+
+constexpr int64_t JOB = 1 << 14;    // elements that a thread takes at a time
+constexpr int64_t SMALL = 1 << 15;  // fewer in all: no other thread is woken, the GIL is kept
+
+struct Segment {
+    const PlanRow* row;
+    int64_t begin, end;
+};
+
+PyObject* interned(Stream s) {
+    static PyObject* names[STREAMS] = {
+        nullptr, PyUnicode_InternFromString("grad"), PyUnicode_InternFromString("square_avg"),
+        PyUnicode_InternFromString("grad_avg"), PyUnicode_InternFromString("momentum_buffer")};
+    return names[s];
+}
+
+// The views that torch marks lazily as negated or conjugated hold other numbers than they show.
+bool is_lazy(PyObject* tensor, bool complex) {
+    const auto says = [tensor](const char* method) {
+        return Ref(PyObject_CallMethod(tensor, method, nullptr)).object == Py_True;
+    };
+    return says("is_neg") || (complex && says("is_conj"));
+}
+
+// One dimension for each of the parameter's, from its slowest to its fastest. A complex tensor has
+// one more: a pair of real numbers.
+std::vector<Dimension> dimensions_of(const Streams& streams) {
+    const Placement& p = streams.at[P];
+    std::vector<Dimension> dims;
+    for (int d = 0; d < p.ndim; ++d) {
+        if (p.shape[d] == 1) continue;
+        Dimension& dimension = dims.emplace_back(Dimension{p.shape[d], {}});
+        for (int s = P; s < STREAMS; ++s)
+            if (streams.tensor[s]) dimension.stride[s] = streams.at[s].strides[d] * (p.complex ? 2 : 1);
+    }
+    std::stable_sort(dims.begin(), dims.end(), [](const Dimension& a, const Dimension& b) {
+        return a.stride[P] > b.stride[P];
+    });
+    if (p.complex) dims.push_back({2, {1, 1, 1, 1, 1}});
+    return dims;
+}
+
+bool overlaps_itself(const std::vector<Dimension>& dims, Stream s) {
+    int64_t reach = 0;
+    for (auto d = dims.rbegin(); d != dims.rend(); ++d) {
+        if (d->stride[s] <= reach) return true;
+        reach += (d->size - 1) * d->stride[s];
+    }
+    return false;
+}
+
+// Element after element, in the order of `dims`, without a gap.
+bool is_dense(const std::vector<Dimension>& dims, Stream s) {
+    int64_t expected = 1;
+    for (auto d = dims.rbegin(); d != dims.rend(); expected *= d++->size)
+        if (d->stride[s] != expected) return false;
+    return true;
+}
+
+// Neighbouring dimensions that every stream walks as one become one.
+void coalesce(std::vector<Dimension>& dims) {
+    size_t kept = 0;
+    for (size_t d = 1; d < dims.size(); ++d) {
+        Dimension& outer = dims[kept];
+        const auto joins = [&](int64_t far, int64_t near) { return far == near * dims[d].size; };
+        if (std::equal(outer.stride, outer.stride + STREAMS, dims[d].stride, joins)) {
+            const int64_t size = outer.size * dims[d].size;
+            outer = dims[d];
+            outer.size = size;
+        } else {
+            dims[++kept] = dims[d];
+        }
+    }
+    if (!dims.empty()) dims.resize(kept + 1);
+}
+
+bool all_contiguous(const Streams& streams) {
+    const Placement& p = streams.at[P];
+    int64_t expected = 1;
+    for (int d = p.ndim - 1; d >= 0; expected *= p.shape[d--])
+        for (int s = P; s < STREAMS && p.shape[d] != 1; ++s)
+            if (streams.tensor[s] && streams.at[s].strides[d] != expected) return false;
+    return true;
+}
+
+// Fills the row's pointers, count and dimensions. False for what the kernels must not touch: no
+// memory, an element in two places, a lazy view, or state laid out otherwise than its parameter.
+bool lay_out(PlanRow& row, const Streams& streams) {
+    const Placement& p = streams.at[P];
+    const Format precision = p.format == Format::float64 ? Format::float64 : Format::float32;
+    row.count = p.complex ? 2 : 1;
+    for (int d = 0; d < p.ndim; ++d) row.count *= p.shape[d];
+    for (int s = P; s < STREAMS; ++s) {
+        const bool used = streams.tensor[s];
+        row.data[s] = streams.at[s].data;
+        row.format[s] = streams.at[s].format;
+        if (used && row.count > 0 && !row.data[s]) return false;
+        if (used && s >= V && row.format[s] != precision) return false;
+    }
+    row.dimensions.clear();
+    if (row.count == 0) return true;
+    const bool contiguous = all_contiguous(streams);
+    if (!contiguous || row.count == 1 || p.complex)
+        for (int s = P; s < STREAMS; ++s)
+            if (streams.tensor[s] && is_lazy(streams.tensor[s], p.complex)) return false;
+    if (contiguous) return true;
+
+    row.dimensions = dimensions_of(streams);
+    for (Stream s : {P, V, M, B}) {
+        if (!streams.tensor[s]) continue;
+        if (overlaps_itself(row.dimensions, s)) return false;
+        if (is_dense(row.dimensions, P) && !is_dense(row.dimensions, s)) return false;
+    }
+    bool dense = true;
+    for (int s = P; s < STREAMS; ++s)
+        dense = dense && (!streams.tensor[s] || is_dense(row.dimensions, Stream(s)));
+    dense ? row.dimensions.clear() : coalesce(row.dimensions);
+    return true;
+}
+
+void prepare(PlanRow& row, const Group& group) {
+    const bool wide = row.precision() == Format::float64;
+    const double t = *row.step + 1;
+    row.kernel = wide ? group.kernel->float64 : group.kernel->float32;
+    row.coefficients = wide ? static_cast<const void*>(&group.float64) : &group.float32;
+    row.dice = Dice::of(group.seed, row.ordinal, uint64_t(t));
+    if (!group.debias) return;
+    const double debias = 1.0 / (1.0 - std::pow(group.alpha, t));
+    row.own32 = group.float32;
+    row.own64 = group.float64;
+    row.own32.debias = float(debias);
+    row.own64.debias = debias;
+    row.coefficients = wide ? static_cast<const void*>(&row.own64) : &row.own32;
+}
+
+bool read_step(PlanRow& row, PyObject* own) {
+    static PyObject* step = PyUnicode_InternFromString("step");
+    PyObject* count = PyDict_GetItemWithError(own, step);
+    if (!count || !is_plain(count)) return false;
+    const Placement at = reader().read(count);
+    row.step = reinterpret_cast<double*>(at.data);
+    return at.format == Format::float64 && at.ndim == 0 && !at.complex && at.data;
+}
+
+std::pair<char*, char*> span(const PlanRow& row, Stream s) {
+    int64_t last = row.dimensions.empty() ? row.count - 1 : 0;
+    for (const Dimension& d : row.dimensions) last += (d.size - 1) * d.stride[s];
+    return {row.data[s], row.data[s] + (last + 1) * size_of(row.format[s])};
+}
+
+}  // namespace
+
+Plan::Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows)
+    : groups_(rows.size()), rows_(rows.size()) {
+    size_t ordinal = 0;
+    for (size_t i = 0; i < rows.size(); ++i)
+        for (const auto& [parameter, native] : rows[i]) {
+            PlanRow& row = rows_[i].emplace_back();
+            row.parameter = parameter;
+            row.native = native;
+            row.ordinal = ordinal++;
+        }
+}
+
+int64_t Plan::check(PyObject* param_groups, PyObject* state) {
+    static PyObject* params = PyUnicode_InternFromString("params");
+    gradients_.clear();
+    written_.clear();
+    if (size_t(PyList_GET_SIZE(param_groups)) != groups_.size()) return other_groups;
+    for (size_t i = 0; i < groups_.size(); ++i) {
+        PyObject* list = PyDict_GetItemWithError(PyList_GET_ITEM(param_groups, Py_ssize_t(i)), params);
+        if (!list || !PyList_Check(list)) return other_groups;
+        if (size_t(PyList_GET_SIZE(list)) != rows_[i].size()) return other_groups;
+        for (size_t j = 0; j < rows_[i].size(); ++j) {
+            PlanRow& row = rows_[i][j];
+            PyObject* parameter = PyList_GET_ITEM(list, Py_ssize_t(j));
+            if (parameter != row.parameter) return other_groups;
+            if (!row.native) continue;
+            if (!check_row(row, parameter, groups_[i], state)) return int64_t(row.ordinal);
+            if (row.active) prepare(row, groups_[i]);
+        }
+    }
+    return find_shared_memory();
+}
+
+bool Plan::check_row(PlanRow& row, PyObject* parameter, const Group& group, PyObject* state) {
+    row.active = false;
+    if (!is_plain(parameter)) return false;
+    Ref gradient(PyObject_GetAttr(parameter, interned(G)));
+    if (!gradient.object) return false;
+    if (gradient.object == Py_None) return true;
+    PyObject* own = PyDict_GetItemWithError(state, parameter);
+    if (!own || !PyDict_Check(own) || !read_step(row, own)) return false;
+
+    Streams streams;
+    for (int s = P; s < STREAMS; ++s) {
+        if ((s == M && !group.centered) || (s == B && !group.momentum)) continue;
+        PyObject* tensor = s == P   ? parameter
+                           : s == G ? gradient.object
+                                    : PyDict_GetItemWithError(own, interned(Stream(s)));
+        if (!tensor || !is_plain(tensor)) return false;
+        streams.tensor[s] = tensor;
+        streams.at[s] = reader().read(tensor);
+        if (streams.at[s].format == Format::unsupported) return false;
+        if (!streams.at[s].same_shape(streams.at[P])) return false;
+    }
+    if (!lay_out(row, streams)) return false;
+
+    row.active = true;
+    gradients_.push_back(std::move(gradient));
+    for (Stream s : {P, V, M, B})
+        if (streams.tensor[s]) written_.emplace_back(Py_NewRef(streams.tensor[s]));
+    return true;
+}
+
+template <class Visit>
+void Plan::each_active(Visit visit) {
+    for (auto& rows : rows_)
+        for (PlanRow& row : rows)
+            if (row.native && row.active) visit(row);
+}
+
+// Marks the rows that must be stepped one after the other, because one writes what another reads
+// or writes. Returns the row whose gradient lies across its own parameter or state, or `fine`.
+int64_t Plan::find_shared_memory() {
+    std::vector<Write> writes;
+    writes.reserve(writes_.size());
+    each_active([&](PlanRow& row) {
+        for (Stream s : {P, V, M, B})
+            if (row.data[s] && row.count > 0) {
+                const auto [begin, end] = span(row, s);
+                writes.push_back({begin, end, &row});
+            }
+    });
+    if (writes != writes_) find_tangled(std::move(writes));
+    each_active([](PlanRow& row) { row.in_order = row.tangled; });
+    int64_t crossed = fine;
+    each_active([&](PlanRow& row) {
+        if (!place_gradient(row)) crossed = int64_t(row.ordinal);
+    });
+    return crossed;
+}
+
+void Plan::find_tangled(std::vector<Write> writes) {
+    writes_ = std::move(writes);
+    sorted_ = writes_;
+    std::sort(sorted_.begin(), sorted_.end(), [](const Write& a, const Write& b) { return a.begin < b.begin; });
+    any_tangled_ = false;
+    each_active([](PlanRow& row) { row.tangled = false; });
+    const Write* reach = nullptr;  // of the writes so far, the one that ends last
+    for (const Write& next : sorted_) {
+        if (reach && reach->end > next.begin)
+            any_tangled_ = reach->row->tangled = next.row->tangled = true;
+        if (!reach || next.end > reach->end) reach = &next;
+    }
+}
+
+// A gradient may be its own parameter, element by element. Where it touches memory that another
+// row writes, both rows are stepped in order.
+bool Plan::place_gradient(PlanRow& row) {
+    if (row.count == 0) return true;
+    const auto [begin, end] = span(row, G);
+    auto next = std::upper_bound(sorted_.begin(), sorted_.end(), end - 1,
+                                 [](const char* at, const Write& write) { return at < write.begin; });
+    while (next != sorted_.begin()) {
+        const Write& write = *--next;
+        if (write.end > begin) {
+            const bool itself = write.row == &row;
+            if (itself && (row.data[G] != row.data[P] || !row.dimensions.empty())) return false;
+            if (!itself) row.in_order = write.row->in_order = true;
+        }
+        if (!any_tangled_ && write.end <= begin) break;
+    }
+    return true;
+}
+
+PyObject* Plan::execute(int threads) {
+    std::vector<Segment> segments, in_order;
+    std::vector<size_t> jobs{0};
+    int64_t filled = 0, total = 0;
+    each_active([&](PlanRow& row) {
+        *row.step += 1;
+        total += row.count;
+        if (row.in_order) return in_order.push_back({&row, 0, row.count});
+        for (int64_t begin = 0; begin < row.count;) {
+            const int64_t n = std::min(row.count - begin, JOB - filled);
+            segments.push_back({&row, begin, begin + n});
+            begin += n;
+            filled = (filled + n) % JOB;
+            if (filled == 0) jobs.push_back(segments.size());
+        }
+    });
+    if (jobs.back() != segments.size()) jobs.push_back(segments.size());
+
+    const auto step = [](const Segment& s) { s.row->kernel(*s.row, s.row->coefficients, s.begin, s.end); };
+    const auto work = [&](int64_t job) {
+        for (size_t i = jobs[size_t(job)]; i < jobs[size_t(job) + 1]; ++i) step(segments[i]);
+    };
+    const bool small = total <= SMALL;
+    PyThreadState* released = small ? nullptr : PyEval_SaveThread();
+    for (const Segment& segment : in_order) step(segment);
+    Pool::here().run(small ? 1 : threads, int64_t(jobs.size()) - 1, work);
+    if (released) PyEval_RestoreThread(released);
+
+    PyObject* written = PyList_New(Py_ssize_t(written_.size()));
+    for (size_t i = 0; i < written_.size(); ++i)
+        PyList_SET_ITEM(written, Py_ssize_t(i), std::exchange(written_[i].object, nullptr));
+    written_.clear();
+    gradients_.clear();
+    return written;
+}

@@ -1,0 +1,77 @@
+// The table of tensors that one call of the kernels works through, checked anew in each step.
+#pragma once
+#include <utility>
+
+#include "kernels.h"
+#include "pool.h"
+#include "tensors.h"
+
+// What a parameter group asks for: its kernel, and the coefficients at both precisions.
+struct Group {
+    const KernelEntry* kernel = nullptr;
+    bool centered = false, momentum = false, debias = false;
+    double alpha = 0;
+    uint64_t seed = 0;
+    Coefficients<float> float32{};
+    Coefficients<double> float64{};
+};
+
+// The tensors of a row as Python holds them (null where the rule has no such stream).
+struct Streams {
+    PyObject* tensor[STREAMS] = {};
+    Placement at[STREAMS];
+};
+
+struct PlanRow : Row {
+    PyObject* parameter = nullptr;  // borrowed: compared with the group's list, never followed
+    bool native = true;             // false: the reference backend has it
+    bool active = false;            // has a gradient in this step
+    size_t ordinal = 0;             // its number among all parameters
+    bool tangled = false;           // its parameter or state shares memory with another row's
+    bool in_order = false;          // so does its gradient or itself: one after the other
+    Kernel kernel = nullptr;
+    const void* coefficients = nullptr;
+    double* step = nullptr;
+    Coefficients<float> own32{};  // bias-corrected for this tensor's step count
+    Coefficients<double> own64{};
+};
+
+class Plan {
+public:
+    // rows[i][j] is parameter j of group i, and whether it is ours.
+    explicit Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows);
+    Plan(const Plan&) = delete;
+
+    void set_group(size_t i, const Group& group) { groups_.at(i) = group; }
+    static constexpr int64_t fine = -1, other_groups = -2;
+    // `fine` when every native row can be stepped as it is now; else the number of the first that
+    // cannot, or `other_groups` when these are not the groups of the plan. Nothing is written.
+    int64_t check(PyObject* param_groups, PyObject* state);
+    // Steps the rows of the last check; returns the list of tensors written.
+    PyObject* execute(int threads);
+
+private:
+    struct Write {
+        char *begin, *end;
+        PlanRow* row;
+        bool operator==(const Write&) const = default;
+    };
+
+    bool check_row(PlanRow& row, PyObject* parameter, const Group& group, PyObject* state);
+    int64_t find_shared_memory();
+    void find_tangled(std::vector<Write> writes);
+    bool place_gradient(PlanRow& row);
+    template <class Visit>
+    void each_active(Visit visit);
+
+    std::vector<Group> groups_;
+    std::vector<std::vector<PlanRow>> rows_;
+    std::vector<Ref> gradients_, written_;  // kept alive from the check to the end of the step
+    std::vector<Write> writes_;             // in the order of the rows
+    std::vector<Write> sorted_;             // the same, by address
+    bool any_tangled_ = false;
+};
+
+TensorReader& reader();
+// The exact Python types that the kernels take: torch.Tensor and torch.nn.Parameter.
+bool is_plain(PyObject* tensor);

@@ -1,0 +1,124 @@
+// A small pool of sleeping threads. Jobs are taken from one counter, so a thread that wakes late
+// costs nothing but its help; the caller works too and waits only for jobs already begun.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+inline uint64_t float_mode() { return _mm_getcsr(); }
+inline void set_float_mode(uint64_t mode) { _mm_setcsr(uint32_t(mode)); }
+inline void pause_thread() { _mm_pause(); }
+#elif defined(__aarch64__)
+inline uint64_t float_mode() {
+    uint64_t mode;
+    asm volatile("mrs %0, fpcr" : "=r"(mode));
+    return mode;
+}
+inline void set_float_mode(uint64_t mode) { asm volatile("msr fpcr, %0" : : "r"(mode)); }
+inline void pause_thread() { asm volatile("yield"); }
+#else
+inline uint64_t float_mode() { return 0; }
+inline void set_float_mode(uint64_t) {}
+inline void pause_thread() {}
+#endif
+
+class Pool {
+public:
+    using Work = std::function<void(int64_t job)>;
+
+    // The pool of this process. A forked child gets its own: threads do not survive a fork. Pools
+    // are never destroyed, so that threads asleep at exit hold nothing that is gone.
+    static Pool& here() {
+        static std::mutex lock;
+        static Pool* pool = nullptr;
+        static pid_t owner = 0;
+        std::lock_guard guard(lock);
+        if (owner != getpid()) {
+            pool = new Pool;
+            owner = getpid();
+        }
+        return *pool;
+    }
+
+    // Runs jobs 0 .. count-1 on up to `threads` threads; alone while another caller has the pool.
+    void run(int threads, int64_t count, const Work& work) {
+        std::unique_lock turn(turn_, std::try_to_lock);
+        if (threads <= 1 || count <= 1 || !turn.owns_lock()) {
+            for (int64_t job = 0; job < count; ++job) work(job);
+            return;
+        }
+        const int helpers = int(std::min<int64_t>(threads, count)) - 1;
+        {
+            std::lock_guard guard(lock_);
+            while (size_ < helpers && hire()) {}
+            work_ = &work;
+            count_ = count;
+            mode_ = float_mode();
+            next_.store(0, std::memory_order_relaxed);
+            places_ = helpers;
+        }
+        helpers == 1 ? wake_.notify_one() : wake_.notify_all();
+        take_jobs();
+        for (int spin = 0; spin < 2000 && busy_.load(std::memory_order_acquire) > 0; ++spin) pause_thread();
+        std::unique_lock guard(lock_);
+        places_ = 0;
+        done_.wait(guard, [this] { return busy_.load(std::memory_order_relaxed) == 0; });
+    }
+
+private:
+    bool hire() {
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are the interpreter's business
+        bool hired = true;
+        try {
+            std::thread([this] { serve(); }).detach();
+            ++size_;
+        } catch (const std::system_error&) {
+            hired = false;
+        }
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        return hired;
+    }
+
+    void serve() {
+        std::unique_lock guard(lock_);
+        for (;;) {
+            wake_.wait(guard, [this] { return places_ > 0; });
+            --places_;
+            busy_.fetch_add(1, std::memory_order_relaxed);
+            set_float_mode(mode_);
+            guard.unlock();
+            take_jobs();
+            guard.lock();
+            if (busy_.fetch_sub(1, std::memory_order_release) == 1) done_.notify_one();
+        }
+    }
+
+    void take_jobs() {
+        for (;;) {
+            const int64_t job = next_.fetch_add(1, std::memory_order_relaxed);
+            if (job >= count_) return;
+            (*work_)(job);
+        }
+    }
+
+    std::mutex turn_;  // held by the one caller that the pool works for
+    std::mutex lock_;  // guards what follows; jobs and the counter are set under it before a wake-up
+    std::condition_variable wake_, done_;
+    int size_ = 0, places_ = 0;
+    std::atomic<int> busy_{0};
+    std::atomic<int64_t> next_{0};
+    int64_t count_ = 0;
+    uint64_t mode_ = 0;
+    const Work* work_ = nullptr;
+};

@@ -1,0 +1,117 @@
+// Where a tensor lies, read from the Python object without a torch header: through torch's DLPack
+// exchange interface, or, where torch is too old for it, through a Python function.
+#pragma once
+#include <Python.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "step.h"
+
+// An owned reference to a Python object.
+struct Ref {
+    PyObject* object = nullptr;
+    Ref() = default;
+    explicit Ref(PyObject* owned) : object(owned) {}
+    Ref(Ref&& other) noexcept : object(std::exchange(other.object, nullptr)) {}
+    Ref& operator=(Ref&& other) noexcept {
+        std::swap(object, other.object);
+        return *this;
+    }
+    ~Ref() { Py_XDECREF(object); }
+};
+
+// The non-owning view of DLPack 1.x (dlpack.h, DLTensor), fixed by its major version.
+struct DLTensor {
+    void* data;
+    struct { int32_t type, id; } device;
+    int32_t ndim;
+    struct { uint8_t code, bits; uint16_t lanes; } dtype;
+    int64_t *shape, *strides;
+    uint64_t byte_offset;
+};
+
+struct DLPackExchangeAPI {
+    struct { uint32_t major, minor; } version;
+    void *prev, *allocate, *from_object, *to_object;
+    int (*view)(void* object, DLTensor* out);
+    void* stream;
+};
+
+struct Placement {
+    char* data = nullptr;
+    Format format = Format::unsupported;  // of one real number
+    bool complex = false;
+    int ndim = 0;
+    const int64_t *shape = nullptr, *strides = nullptr;  // valid until torch runs again
+
+    bool same_shape(const Placement& other) const {
+        return ndim == other.ndim && complex == other.complex &&
+               std::equal(shape, shape + ndim, other.shape);
+    }
+};
+
+// Returns a Placement on the CPU, with the format `unsupported` for anything else.
+class TensorReader {
+public:
+    // `capsule` is torch.Tensor.__dlpack_c_exchange_api__ or None, `describe` the Python function.
+    void use(PyObject* capsule, PyObject* describe) {
+        const auto* api = capsule == Py_None ? nullptr : static_cast<const DLPackExchangeAPI*>(
+            PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
+        PyErr_Clear();
+        view_ = api && api->version.major == 1 ? api->view : nullptr;
+        Py_XDECREF(describe_);
+        describe_ = Py_NewRef(describe);
+    }
+    bool direct() const { return view_ != nullptr; }
+
+    Placement read(PyObject* tensor) {
+        DLTensor t{};
+        if (view_ ? view_(tensor, &t) != 0 : !describe(tensor, t)) {
+            PyErr_Clear();
+            return {};
+        }
+        constexpr int32_t cpu = 1;
+        if (t.device.type != cpu || t.dtype.lanes != 1) return {};
+        Placement p{static_cast<char*>(t.data) + t.byte_offset, format_of(t), t.dtype.code == COMPLEX,
+                    t.ndim, t.shape, t.strides};
+        return p;
+    }
+
+private:
+    static constexpr uint8_t FLOAT = 2, BFLOAT = 4, COMPLEX = 5;  // DLDataTypeCode
+
+    static Format format_of(const DLTensor& t) {
+        const int bits = t.dtype.code == COMPLEX ? t.dtype.bits / 2 : t.dtype.bits;
+        if (t.dtype.code == BFLOAT && bits == 16) return Format::bfloat16;
+        if (t.dtype.code != FLOAT && t.dtype.code != COMPLEX) return Format::unsupported;
+        if (bits == 32) return Format::float32;
+        if (bits == 64) return Format::float64;
+        return bits == 16 && t.dtype.code == FLOAT ? Format::float16 : Format::unsupported;
+    }
+
+    // describe(tensor) -> (pointer, device type, dtype code, bits, *shape, *strides)
+    bool describe(PyObject* tensor, DLTensor& t) {
+        const Ref row(PyObject_CallOneArg(describe_, tensor));
+        if (!row.object) return false;
+        const Py_ssize_t n = PyTuple_GET_SIZE(row.object);
+        std::vector<int64_t>& kept = kept_[turn_++ % kept_.size()];
+        kept.assign(size_t(n), 0);
+        for (Py_ssize_t i = 0; i < n; ++i)
+            kept[size_t(i)] = PyLong_AsLongLong(PyTuple_GET_ITEM(row.object, i));
+        t.data = reinterpret_cast<void*>(kept[0]);
+        t.device.type = int32_t(kept[1]);
+        t.dtype = {uint8_t(kept[2]), uint8_t(kept[3]), 1};
+        t.ndim = int32_t((n - 4) / 2);
+        t.shape = kept.data() + 4;
+        t.strides = t.shape + t.ndim;
+        return !PyErr_Occurred();
+    }
+
+    int (*view_)(void*, DLTensor*) = nullptr;
+    PyObject* describe_ = nullptr;
+    // Shapes read through Python, kept for as many tensors as one row has (and its step count).
+    std::vector<std::vector<int64_t>> kept_{STREAMS + 1};
+    size_t turn_ = 0;
+};

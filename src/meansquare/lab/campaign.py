@@ -1,0 +1,144 @@
+"""A campaign: the study's runs done in a folder, continued where they stopped, and published."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from . import record, report, terminal
+from .compare import choose, summarize
+from .errors import LabError
+from .record import Folder, Journal, Record
+from .schedule import Crew, Finished
+from .setups import SETUPS
+from .study import Plan, Study
+
+STOPPED = 130
+
+
+def conduct(study: Study, out: Path, jobs: int, console: Console) -> int:
+    """Do what is missing of `study` in the folder `out`, then print the table and write the report."""
+    try:
+        folder = _open_folder(study, out)
+        if folder.notice:
+            console.print(f"{out / record.FILE_NAME}: {folder.notice}.", highlight=False)
+        with Journal(folder) as journal:
+            _train(study, folder, journal, jobs, console)
+        _publish(record.load(out), console)
+    except KeyboardInterrupt:
+        _say_how_to_continue(study, out)
+        return STOPPED
+    return 0
+
+
+def publish_finished(out: Path, console: Console) -> None:
+    """Write the report of a folder whose runs are all there."""
+    folder = record.load(out)
+    study = study_of(folder)
+    left = len(folder.missing(study.tuning() + study.final(choose(folder.records))))
+    if left:
+        raise LabError(
+            f"{out} is not finished, {left} runs are missing; continue with: "
+            f"{study.command} --out {shlex.quote(str(out))}"
+        )
+    _publish(folder, console)
+
+
+def study_of(folder: Folder) -> Study:
+    """The study that a folder's header describes."""
+    protocol = folder.protocol
+    return Study(
+        tasks=tuple(protocol["tasks"]),
+        optimizers=tuple(protocol["optimizers"]),
+        budget=protocol["budget"],
+        seeds=protocol["seeds"],
+        epochs=protocol["epochs"],
+    )
+
+
+def _open_folder(study: Study, out: Path) -> Folder:
+    _require_folder(out)
+    if record.exists(out):
+        folder = record.load(out)
+        record.require_same(folder, study.protocol)
+        return folder
+    from .tasks import load_task
+
+    facts = {name: asdict(load_task(name).facts) for name in study.tasks}
+    setups = {
+        name: {"label": SETUPS[name].label, "call": SETUPS[name].call} for name in study.optimizers
+    }
+    record.create(out, study.protocol, facts, setups)
+    return record.load(out)
+
+
+def _require_folder(out: Path) -> None:
+    for place in (out, *out.parents):
+        if place.exists():
+            break
+    if not place.is_dir():
+        raise LabError(f"--out {out}: {place} is a file, a folder is wanted; choose another --out.")
+    if place != out or record.exists(out):
+        return
+    others = sorted(entry.name for entry in out.iterdir() if not entry.name.startswith("."))
+    if others:
+        raise LabError(
+            f"--out {out}: holds {others[0]!r} but no {record.FILE_NAME}; "
+            "choose a new or empty folder, nothing was changed."
+        )
+
+
+def _train(study: Study, folder: Folder, journal: Journal, jobs: int, console: Console) -> None:
+    tuning = folder.missing(study.tuning())
+    records = list(folder.records)
+    ahead = tuning + folder.missing(study.final(_rates_so_far(study, folder, bool(tuning))))
+    if not ahead:
+        return
+    if folder.records:
+        console.print(f"{len(folder.records)} runs are recorded, {len(ahead)} are left.")
+    jobs = min(jobs, len(ahead))
+    with Crew(jobs) as crew, terminal.Display(console, ahead, jobs) as display:
+        records += _do(crew, display, journal, tuning)
+        _do(crew, display, journal, folder.missing(study.final(choose(records))))
+
+
+def _rates_so_far(study: Study, folder: Folder, tuning: bool) -> dict[tuple[str, str], float]:
+    chosen = choose(folder.records)
+    if not tuning:
+        return chosen
+    # Before tuning is done the rates are unknown, but the number of final runs is not.
+    places = [(task, optimizer) for task in study.tasks for optimizer in study.optimizers]
+    return dict.fromkeys(places, study.learning_rates[0]) | chosen
+
+
+def _do(
+    crew: Crew, display: terminal.Display, journal: Journal, plans: Sequence[Plan]
+) -> list[Record]:
+    records = []
+    for event in crew.train(plans):
+        if isinstance(event, Finished):
+            journal.append(event.record)
+            records.append(event.record)
+        display.show(event)
+    return records
+
+
+def _publish(folder: Folder, console: Console) -> None:
+    summary = summarize(folder)
+    terminal.print_summary(console, summary)
+    page = report.write(summary, study_of(folder).command, folder.path)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+def _say_how_to_continue(study: Study, out: Path) -> None:
+    done = len(record.load(out).records) if record.exists(out) else 0
+    print(
+        f"meansquare compare: stopped; {done} runs are kept, continue with: "
+        f"{study.command} --out {shlex.quote(str(out))}",
+        file=sys.stderr,
+    )

@@ -1,0 +1,161 @@
+"""The command line `meansquare`: every refusal is one line and exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .environment import platform_name, package_version, usable_cores
+from .errors import LabError
+from .setups import SETUPS
+from .study import Study
+from .tasks import TASKS
+
+REFUSED, STOPPED = 2, 130
+EXTRAS = ("sklearn", "statsmodels", "matplotlib", "jinja2", "scipy")
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="RMSProp and the optimizers it is weighed against, on real tasks.",
+)
+console = Console()
+# typer ships click under its own name; its public BadParameter leads to the class of all refusals.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+Out = Annotated[Path, typer.Option("--out", help="Run folder: records, figures and report.")]
+TaskNames = Annotated[str, typer.Option("--tasks", help=f"Of {', '.join(TASKS)}; with commas.")]
+OptimizerNames = Annotated[
+    str, typer.Option("--optimizers", help=f"Of {', '.join(SETUPS)}; with commas.")
+]
+Budget = Annotated[int, typer.Option("--budget", help="Learning rates tried per optimizer.")]
+Seeds = Annotated[int, typer.Option("--seeds", help="Paired seeds of the final runs.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Instead of each task's own number.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", help="Processes; default: usable cores.")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return app(arguments, standalone_mode=False) or 0
+    except LabError as error:
+        return _refuse(arguments, str(error))
+    except UsageError as error:
+        return _refuse(arguments, _usage(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return STOPPED
+
+
+@app.command()
+def compare(
+    out: Out = Path("runs/compare"),
+    tasks: TaskNames = ",".join(TASKS),
+    optimizers: OptimizerNames = ",".join(SETUPS),
+    budget: Budget = 9,
+    seeds: Seeds = 5,
+    epochs: Epochs = None,
+    jobs: Jobs = None,
+) -> int:
+    """Train every task with every optimizer and write a report; a stopped run continues."""
+    task_names = _names("--tasks", "task", tasks, TASKS)
+    study = Study(
+        tasks=task_names,
+        optimizers=_names("--optimizers", "optimizer", optimizers, SETUPS),
+        budget=_at_least_one("--budget", budget, "learning rates to try"),
+        seeds=_at_least_one("--seeds", seeds, "final runs per optimizer"),
+        epochs={
+            name: TASKS[name] if epochs is None else _at_least_one("--epochs", epochs, "epochs")
+            for name in task_names
+        },
+    )
+    workers = usable_cores() if jobs is None else _at_least_one("--jobs", jobs, "processes")
+    _require_extras("compare")
+    from .campaign import conduct
+
+    return conduct(study, out, workers, console)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="Run folder of a finished compare.")]) -> int:
+    """Rebuild the figures and the page of a finished run folder."""
+    _require_extras("report")
+    from .campaign import publish_finished
+
+    publish_finished(folder, console)
+    return 0
+
+
+@app.command()
+def doctor() -> int:
+    """Print versions, cores and the backends that are live here."""
+    import torch
+
+    import meansquare
+
+    for name in ("meansquare", "torch", "numpy"):
+        console.print(f"{name:12}{package_version(name) or 'not installed'}", highlight=False)
+    console.print(f"{'python':12}{sys.version.split()[0]}, {platform_name()}", highlight=False)
+    console.print(
+        f"{'cores':12}{usable_cores()} usable, {torch.get_num_threads()} torch threads", highlight=False
+    )
+    table = Table("backend", "live", "why")
+    for backend in meansquare.backends():
+        table.add_row(backend.name, "yes" if backend.live else "no", backend.detail)
+    console.print(table)
+    return 0
+
+
+def _names(option: str, noun: str, text: str, known: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise LabError(f"{option}: no {noun} is called {name!r}; {_suggest(name, known)}")
+        if names.count(name) > 1:
+            raise LabError(f"{option}: {name!r} is named twice; name each {noun} once.")
+    return names
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    choices = f"choose from {', '.join(known)}."
+    return f"did you mean {near[0]!r}? Otherwise {choices}" if near else choices
+
+
+def _at_least_one(option: str, value: int, what: str) -> int:
+    if value < 1:
+        raise LabError(f"{option} must be at least 1, got {value}; it is the number of {what}.")
+    return value
+
+
+def _require_extras(command: str) -> None:
+    missing = [name for name in EXTRAS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise LabError(
+            f"{command} needs {', '.join(missing)}; run: pip install 'meansquare[lab]'"
+        )
+
+
+def _refuse(arguments: Sequence[str], message: str) -> int:
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    who = " ".join(["meansquare", *(name for name in arguments[:1] if name in commands)])
+    print(f"{who}: {' '.join(message.split())}", file=sys.stderr)
+    return REFUSED
+
+
+def _usage(error: Exception) -> str:
+    message = getattr(error, "format_message", error.__str__)()
+    return f"{message.rstrip('.')}; --help lists what there is."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,292 @@
+"""Records: one JSON line per finished run, appended and synced, so that a kill loses one run at most.
+
+`records.jsonl` starts with a header (schema, protocol, facts of the tasks), which is written whole;
+every other line is one run. Only a last line without its line end counts as cut off by a kill.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from .errors import LabError
+from .files import make_folder, replace_file, unwritable
+from .study import Phase, Plan, fingerprint
+
+SCHEMA = 1
+FILE_NAME = "records.jsonl"
+Status = Literal["ok", "diverged"]
+Key = tuple[str, str, str, float, int]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run left: losses per epoch (validation starts before training), times in seconds."""
+
+    phase: Phase
+    task: str
+    optimizer: str
+    lr: float
+    seed: int
+    epochs: int
+    status: Status
+    diverged_at: int | None
+    first_loss: float
+    train_loss: tuple[float, ...]
+    validation_loss: tuple[float, ...]
+    validation_metric: tuple[float, ...]
+    test_metric: float | None
+    steps: int
+    step_us: float
+    optimizer_seconds: float
+    training_seconds: float
+    made_by: Mapping[str, Any]
+
+    @property
+    def key(self) -> Key:
+        return (self.phase, self.task, self.optimizer, self.lr, self.seed)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A run folder as read: `notice` says what was dropped, `size` is where the next line goes."""
+
+    path: Path
+    protocol: Mapping[str, Any]
+    facts: Mapping[str, Mapping[str, Any]]
+    setups: Mapping[str, Mapping[str, str]]
+    records: tuple[Record, ...]
+    notice: str | None
+    size: int
+
+    def missing(self, plans: list[Plan]) -> list[Plan]:
+        done = {record.key for record in self.records}
+        return [plan for plan in plans if plan_key(plan) not in done]
+
+
+def plan_key(plan: Plan) -> Key:
+    """The key of the record that `plan` will leave."""
+    return (plan.phase, plan.task, plan.optimizer, plan.lr, plan.seed)
+
+
+def encode(record: Record) -> str:
+    """One line of JSON, without its line end; non-finite numbers are refused."""
+    return json.dumps(asdict(record), allow_nan=False, separators=(",", ":"))
+
+
+def decode(line: str) -> Record:
+    """The record in a line; ValueError says what is wrong with it."""
+    raw = _object(line)
+    expected = {field.name for field in fields(Record)}
+    if raw.keys() != expected:
+        raise ValueError(f"fields differ: {', '.join(sorted(raw.keys() ^ expected))}")
+    for name, accepts in _ACCEPTS.items():
+        if not accepts(raw[name]):
+            raise ValueError(f"{name} is {json.dumps(raw[name])[:40]}")
+    curves = {name: tuple(raw[name]) for name in _CURVES}
+    return Record(**(raw | curves))
+
+
+def exists(folder: Path) -> bool:
+    return (folder / FILE_NAME).exists()
+
+
+def create(
+    folder: Path,
+    protocol: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    setups: Mapping[str, Any],
+) -> None:
+    """Make `folder` and its record file holding the header."""
+    make_folder(folder)
+    header = {
+        "schema": SCHEMA,
+        "fingerprint": fingerprint(protocol),
+        "protocol": protocol,
+        "tasks": facts,
+        "setups": setups,
+    }
+    replace_file(folder / FILE_NAME, (json.dumps(header, allow_nan=False) + "\n").encode())
+
+
+def load(folder: Path) -> Folder:
+    """Read a run folder without changing it; LabError names the first damaged line."""
+    path = folder / FILE_NAME
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise LabError(f"cannot read {path}: {error.strerror}; is {folder} a run folder?") from error
+    whole, cut, tail = content.rpartition(b"\n")
+    lines = whole.split(b"\n") if cut else []
+    if not lines:
+        raise _damaged(path, 1, "the header is missing")
+    header = _read_header(path, lines[0])
+    notice = "the last line was cut off and is dropped; its run is done again" if tail else None
+    return Folder(
+        path=folder,
+        protocol=header["protocol"],
+        facts=header["tasks"],
+        setups=header["setups"],
+        records=_read_records(path, lines[1:], header["protocol"]),
+        notice=notice,
+        size=len(whole) + 1,
+    )
+
+
+def require_same(folder: Folder, protocol: Mapping[str, Any]) -> None:
+    """LabError unless the folder's runs were made under `protocol`."""
+    if fingerprint(folder.protocol) == fingerprint(protocol):
+        return
+    names = sorted(folder.protocol.keys() | protocol.keys())
+    name = next(n for n in names if folder.protocol.get(n) != protocol.get(n))
+    theirs, ours = (json.dumps(p.get(name)) for p in (folder.protocol, protocol))
+    raise LabError(
+        f"{folder.path} belongs to another configuration ({name}: {theirs} there, {ours} asked);"
+        " choose another --out or the same options."
+    )
+
+
+class Journal:
+    """The open record file of one folder; only one process can hold it."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._path = folder.path / FILE_NAME
+        try:
+            self._file = open(self._path, "r+b", buffering=0)
+        except OSError as error:
+            raise unwritable(self._path, error) from error
+        _lock(self._file, folder.path)
+        self._size = folder.size
+
+    def append(self, record: Record) -> None:
+        """Write one line and sync it; after an error the file is as it was."""
+        line = (encode(record) + "\n").encode()
+        try:
+            self._file.truncate(self._size)
+            self._file.seek(self._size)
+            if self._file.write(line) != len(line):
+                raise OSError(None, "no space left for a whole line")
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(self._size)
+            raise unwritable(self._path, error) from error
+        self._size += len(line)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _lock(file: Any, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise LabError(f"another compare is writing to {folder}; wait for it.") from error
+
+
+def _object(line: str | bytes) -> dict[str, Any]:
+    try:
+        raw = json.loads(line)
+    except ValueError as error:
+        raise ValueError("not JSON") from error
+    if not isinstance(raw, dict):
+        raise ValueError("not a JSON object")
+    return raw
+
+
+def _read_header(path: Path, line: bytes) -> dict[str, Any]:
+    try:
+        header = _object(line)
+    except ValueError as error:
+        raise _damaged(path, 1, f"the header is {error}") from error
+    if header.get("schema") != SCHEMA:
+        raise _damaged(path, 1, f"schema {header.get('schema')} where {SCHEMA} is read")
+    if any(not isinstance(header.get(name), dict) for name in ("protocol", "tasks", "setups")):
+        raise _damaged(path, 1, "the header lacks its protocol, tasks or setups")
+    if header.get("fingerprint") != fingerprint(header["protocol"]):
+        raise _damaged(path, 1, "the fingerprint does not fit the protocol")
+    return header
+
+
+def _read_records(
+    path: Path, lines: list[bytes], protocol: Mapping[str, Any]
+) -> tuple[Record, ...]:
+    records: dict[Key, Record] = {}
+    for number, line in enumerate(lines, start=2):
+        try:
+            record = decode(line.decode())
+        except ValueError as error:
+            raise _damaged(path, number, f"not a run ({error})") from error
+        if record.key in records:
+            raise _damaged(path, number, "the same run a second time")
+        if not _belongs(record, protocol):
+            raise _damaged(path, number, "a run that is not in the header's protocol")
+        records[record.key] = record
+    return tuple(records.values())
+
+
+def _belongs(record: Record, protocol: Mapping[str, Any]) -> bool:
+    return (
+        record.task in protocol["tasks"]
+        and record.optimizer in protocol["optimizers"]
+        and record.lr in protocol["learning_rates"]
+        and record.epochs == protocol["epochs"][record.task]
+    )
+
+
+def _damaged(path: Path, line: int, what: str) -> LabError:
+    return LabError(
+        f"{path} line {line} is damaged: {what}; restore the file or choose another folder."
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_curve(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_number, value))
+
+
+_CURVES = ("train_loss", "validation_loss", "validation_metric")
+_ACCEPTS = {
+    "phase": lambda value: value in get_args(Phase),
+    "task": _is_text,
+    "optimizer": _is_text,
+    "lr": _is_number,
+    "seed": _is_count,
+    "epochs": _is_count,
+    "status": lambda value: value in get_args(Status),
+    "diverged_at": lambda value: value is None or _is_count(value),
+    "first_loss": _is_number,
+    **dict.fromkeys(_CURVES, _is_curve),
+    "test_metric": lambda value: value is None or _is_number(value),
+    "steps": _is_count,
+    "step_us": _is_number,
+    "optimizer_seconds": _is_number,
+    "training_seconds": _is_number,
+    "made_by": lambda value: isinstance(value, dict),
+}

@@ -1,0 +1,179 @@
+"""What a rule is (`Spec`), the numbers it runs on (`Hyper`), and every check of either."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+EpsPlace = Literal["outside", "inside", "max"]
+Momentum = Literal["none", "heavy_ball", "nesterov"]
+WeightDecayMode = Literal["l2", "decoupled", "corrected"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The structure of an RMSProp update: whatever changes its buffers or the order of operations.
+
+    `eps_place` is where eps stands in the denominator: `outside` sqrt(v)+eps, `inside`
+    sqrt(v+eps), `max` max(sqrt(v), eps). `momentum` adds the buffer b, `centered` the average m
+    of the gradient. With `lr_in_momentum` the learning rate enters b when the gradient does (as
+    in TensorFlow and Keras) instead of scaling b on its way out (as in torch).
+
+    >>> Spec(eps_place="inside", momentum="nesterov", lr_in_momentum=True).key
+    'rmsprop_inside_nesterov_lr'
+    """
+
+    eps_place: EpsPlace = "outside"
+    momentum: Momentum = "none"
+    centered: bool = False
+    lr_in_momentum: bool = False
+
+    def __post_init__(self) -> None:
+        if self.lr_in_momentum and self.momentum == "none":
+            raise ValueError("Spec: lr_in_momentum=True needs momentum, got momentum='none'")
+
+    @property
+    def key(self) -> str:
+        """The one name of this variant: C++ symbol, Triton function, test id."""
+        words = ["rmsprop", self.eps_place]
+        words += ["centered"] if self.centered else []
+        words += [self.momentum] if self.momentum != "none" else []
+        words += ["lr"] if self.lr_in_momentum else []
+        return "_".join(words)
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        """Names of the state tensors that the rule reads and writes, as torch spells them."""
+        names = ["square_avg"]
+        names += ["grad_avg"] if self.centered else []
+        names += ["momentum_buffer"] if self.momentum != "none" else []
+        return tuple(names)
+
+
+def all_specs() -> Iterator[Spec]:
+    """Every Spec there is, in the order of the generated kernels."""
+    buffers = [("none", False), *itertools.product(("heavy_ball", "nesterov"), (False, True))]
+    for eps_place, centered, (momentum, lr_in) in itertools.product(
+        get_args(EpsPlace), (False, True), buffers
+    ):
+        yield Spec(eps_place, momentum, centered, lr_in)
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """The hyper-parameters of one parameter group, as a user or a scheduler sets them.
+
+    The fields carry the names of the keys of a `param_groups` entry. `reference_lr` is the
+    learning rate that a `corrected` weight decay is relative to; `initial_square_avg` is v at
+    step 0; `seed` keys the stochastic rounding of bfloat16 and float16 parameters.
+    """
+
+    lr: float = 1e-2
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    centered: bool = False
+    maximize: bool = False
+    eps_place: EpsPlace = "outside"
+    nesterov: bool = False
+    lr_in_momentum: bool = False
+    bias_correction: bool = False
+    initial_square_avg: float = 0.0
+    weight_decay_mode: WeightDecayMode = "l2"
+    reference_lr: float = 1e-2
+    seed: int = 0
+
+    @property
+    def spec(self) -> Spec:
+        """The structure these values ask for: momentum 0 has no buffer, so it freezes one."""
+        if self.momentum == 0:
+            return Spec(self.eps_place, "none", self.centered)
+        kind = "nesterov" if self.nesterov else "heavy_ball"
+        return Spec(self.eps_place, kind, self.centered, self.lr_in_momentum)
+
+    @classmethod
+    def checked(cls, group: Mapping[str, Any], where: str) -> "Hyper":
+        """The Hyper of a `param_groups` entry; `where` ends the message of an error.
+
+        Raises ValueError for a value out of range and TypeError for one of the wrong kind.
+
+        >>> Hyper.checked({"alpha": 1.5}, where=" in group 2")
+        Traceback (most recent call last):
+        ValueError: RMSProp: alpha must be in [0, 1), got 1.5 in group 2
+        """
+        return cls(**{name: _CHECKS[name](name, group[name], where) for name in _known(group)})
+
+
+HYPER_NAMES = tuple(field.name for field in fields(Hyper))
+
+
+def _known(group: Mapping[str, Any]) -> list[str]:
+    return [name for name in HYPER_NAMES if name in group]
+
+
+def _number(name: str, value: Any, where: str) -> float:
+    """A Python float from a float, an int, a NumPy scalar or a tensor of one element."""
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        if getattr(value, "ndim", 0):
+            value = value.item()
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+        kind = f"{type(value).__name__}{shape}" if shape else repr(value)
+        raise TypeError(f"RMSProp: {name} must be a number, got {kind}{where}") from None
+
+
+def _interval(low: float, high: float, words: str):
+    def check(name: str, value: Any, where: str) -> float:
+        number = _number(name, value, where)
+        if low <= number < high:
+            return number
+        raise ValueError(f"RMSProp: {name} must be {words}, got {number!r}{where}")
+
+    return check
+
+
+def _flag(name: str, value: Any, where: str) -> bool:
+    if value in (True, False):
+        return bool(value)
+    raise TypeError(f"RMSProp: {name} must be True or False, got {value!r}{where}")
+
+
+def _choice(options: tuple[str, ...]):
+    def check(name: str, value: Any, where: str) -> Any:
+        if isinstance(value, str) and value in options:
+            return value
+        raise ValueError(f"RMSProp: {name} must be one of {options}, got {value!r}{where}")
+
+    return check
+
+
+def _seed(name: str, value: Any, where: str) -> int:
+    if isinstance(value, int) and 0 <= value < 2**64:
+        return value
+    raise ValueError(f"RMSProp: {name} must be an integer in [0, 2**64), got {value!r}{where}")
+
+
+_at_least_zero = _interval(0.0, math.inf, "finite and >= 0")
+_fraction = _interval(0.0, 1.0, "in [0, 1)")
+_CHECKS = {
+    "lr": _at_least_zero,
+    "alpha": _fraction,
+    "eps": _at_least_zero,
+    "weight_decay": _at_least_zero,
+    "momentum": _at_least_zero,
+    "centered": _flag,
+    "maximize": _flag,
+    "eps_place": _choice(get_args(EpsPlace)),
+    "nesterov": _flag,
+    "lr_in_momentum": _flag,
+    "bias_correction": _flag,
+    "initial_square_avg": _at_least_zero,
+    "weight_decay_mode": _choice(get_args(WeightDecayMode)),
+    "reference_lr": _at_least_zero,
+    "seed": _seed,
+}
