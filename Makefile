@@ -1,0 +1,51 @@
+# make demo and make test do everything on a fresh machine with Python >= 3.10, a C++20 compiler
+# and make. The other targets are for development.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install -q -c constraints.txt
+BUILT := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
+
+.PHONY: demo setup test check emit bench browser clean
+
+demo: $(VENV)/lab
+	$(BIN)/meansquare compare
+
+setup: $(VENV)/dev
+
+test: $(VENV)/dev browser
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/python tools/emit.py --check
+
+emit: $(VENV)/dev
+	$(BIN)/python tools/emit.py
+	$(MAKE) setup
+
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/step.py
+
+$(VENV)/tools: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0 scikit-build-core nanobind cmake ninja
+	touch $@
+
+$(VENV)/lab: $(VENV)/tools $(BUILT)
+	PATH="$(abspath $(BIN)):$$PATH" $(PIP) --no-build-isolation -e '.[lab]'
+	touch $@
+
+$(VENV)/dev: $(VENV)/lab
+	$(PIP) --no-build-isolation -e '.[lab,dev]'
+	touch $@
+
+# The tests of the report need a browser: Debian's chromium, where this may install it.
+browser:
+	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
+clean:
+	rm -rf $(VENV) build runs
