@@ -128,4 +128,6 @@ def at_least(x, least):
 
 def choose(condition, x, y):
     """x where the condition on a coefficient holds, else y."""
-    return condition.choose(x, y) if hasattr(condition, "choose") else x if condition else y
+    if isinstance(condition, bool | np.bool_):
+        return x if condition else y
+    return condition.choose(x, y)
