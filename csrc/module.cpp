@@ -90,24 +90,29 @@ NB_MODULE(_native, m) {
     m.def("instruction_sets", usable_sets);
     m.def("use_instruction_set", use_set);
     m.def("rule_keys", rule_keys);
-    m.def("connect", [](nb::type_object tensor, nb::type_object parameter, nb::object capsule, nb::object describe) {
+    m.def("connect", [](nb::type_object tensor, nb::type_object parameter, nb::object capsule,
+                        nb::object describe) {
         tensor_type = tensor.release().ptr();
         parameter_type = parameter.release().ptr();
         reader().use(capsule.ptr(), describe.ptr());
         return reader().direct();
     }, nb::arg("tensor"), nb::arg("parameter"), nb::arg("capsule").none(), nb::arg("describe"));
 
-    nb::class_<Plan>(m, "Plan")
-        .def("__init__", [](Plan* self, const nb::list& groups) { new (self) Plan(rows_of(groups)); })
-        .def("set_group", [](Plan& self, size_t i, const std::string& key, bool centered, bool momentum, bool debias,
-                             uint64_t seed, double alpha, const std::vector<double>& float32, const std::vector<double>& float64) {
-            self.set_group(i, {kernel_of(key), centered, momentum, debias, alpha, seed,
-                               coefficients<float>(float32), coefficients<double>(float64)});
-        })
-        .def("check", [](Plan& self, const nb::list& groups, const nb::dict& state) {
-            const int64_t refused = self.check(groups.ptr(), state.ptr());
-            PyErr_Clear();
-            return refused;
-        })
-        .def("execute", [](Plan& self, int threads) { return nb::steal<nb::list>(self.execute(threads)); });
+    // Functions rather than methods: torch.compile breaks its graph at a function and calls it as
+    // it stands, where it loses the object of an extension's method.
+    nb::class_<Plan>(m, "Plan").def("__init__", [](Plan* self, const nb::list& groups) {
+        new (self) Plan(rows_of(groups));
+    });
+    m.def("set_group", [](Plan& plan, size_t i, const std::string& key, bool centered, bool momentum,
+                          bool debias, uint64_t seed, double alpha,
+                          const std::vector<double>& float32, const std::vector<double>& float64) {
+        plan.set_group(i, {kernel_of(key), centered, momentum, debias, alpha, seed,
+                           coefficients<float>(float32), coefficients<double>(float64)});
+    });
+    m.def("check", [](Plan& plan, const nb::list& groups, const nb::dict& state) {
+        const int64_t refused = plan.check(groups.ptr(), state.ptr());
+        PyErr_Clear();
+        return refused;
+    });
+    m.def("execute", [](Plan& plan, int threads) { return nb::steal<nb::list>(plan.execute(threads)); });
 }

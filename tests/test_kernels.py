@@ -14,7 +14,7 @@ from meansquare.kernels import cpu
 from meansquare.kernels.storage import random_bits, round_stochastically
 from meansquare.spec import all_specs
 
-SPECS = list(all_specs())
+SPECS = all_specs()
 LENGTHS = (0, 1, 7, 8, 63, 1003)
 DTYPES = (torch.float32, torch.float64)
 STATE = {"v": "square_avg", "m": "grad_avg", "b": "momentum_buffer"}

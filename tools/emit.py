@@ -60,8 +60,8 @@ class Symbol:
     def sqrt(self):
         return self.tape.record("sqrt", self)
 
-    def clamp(self, *, min):
-        return self.tape.record("at_least", self, min)
+    def at_least(self, least):
+        return self.tape.record("at_least", self, least)
 
     def choose(self, x, y):
         return self.tape.record("choose", self, x, y)
@@ -113,7 +113,7 @@ struct {spec.key} {{
 
 
 def print_cpp() -> str:
-    specs = list(all_specs())
+    specs = all_specs()
     table = " \\\n    ".join(f"X({spec.key})" for spec in specs)
     return f"""// {NOTICE}
 #pragma once
@@ -150,7 +150,7 @@ def {spec.key}(p, g, v, m, b, {", ".join(NAMES)}):
 
 
 def print_triton() -> str:
-    specs = list(all_specs())
+    specs = all_specs()
     rows = "\n".join(f'    "{spec.key}": {spec.key},' for spec in specs)
     return f'''# {NOTICE}
 """The update rules as Triton device functions, one for each Spec.key."""

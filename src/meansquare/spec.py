@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -51,13 +51,14 @@ class Spec:
         return tuple(names)
 
 
-def all_specs() -> Iterator[Spec]:
+def all_specs() -> tuple[Spec, ...]:
     """Every Spec there is, in the order of the generated kernels."""
     buffers = [("none", False), *itertools.product(("heavy_ball", "nesterov"), (False, True))]
-    for eps_place, centered, (momentum, lr_in) in itertools.product(
-        get_args(EpsPlace), (False, True), buffers
-    ):
-        yield Spec(eps_place, momentum, centered, lr_in)
+    choices = itertools.product(get_args(EpsPlace), (False, True), buffers)
+    return tuple(
+        Spec(eps_place, momentum, centered, lr_in_momentum)
+        for eps_place, centered, (momentum, lr_in_momentum) in choices
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,183 @@
+"""Time one optimizer step: meansquare beside every RMSProp that torch can offer, and the floor.
+
+python benchmarks/step.py [--rounds N] [WORKLOAD ...]
+
+All arms of a workload are interleaved in one run, since machines and their neighbours differ.
+A row gives the median time, and how many times longer (or shorter) than ours in the same round:
+the median and the 10th percentile of that ratio. The floor moves the same memory as plain
+RMSProp (v += g; p -= g, in the same threads) and computes nothing.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from meansquare import RMSProp, __version__
+from meansquare.kernels import cpu
+
+Step = Callable[[], object]
+LR = 1e-6  # parameters hardly move, so that every round does the same work
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Parameters with gradients; `train` makes the gradients anew before each timed step."""
+
+    name: str
+    params: list[Tensor]
+    train: Step | None = None
+    repeats: int = 1
+
+
+def tensors(sizes: list[int]) -> list[Tensor]:
+    torch.manual_seed(0)
+    params = [nn.Parameter(torch.randn(size)) for size in sizes]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    return params
+
+
+def training(model: nn.Module, inputs: Tensor, name: str) -> Workload:
+    params = list(model.parameters())
+
+    def train() -> None:
+        for p in params:
+            p.grad = None
+        model(inputs).square().mean().backward()
+
+    train()
+    return Workload(f"{name}, in training", params, train)
+
+
+def perceptron(*widths: int) -> nn.Module:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for wide, narrow in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(wide, narrow), nn.Tanh()]
+    return nn.Sequential(*layers[:-1])
+
+
+WORKLOADS: dict[str, Callable[[], Workload]] = {
+    "50M": lambda: Workload("50 M floats, 1 tensor", tensors([50_000_000])),
+    "20x1M": lambda: Workload("20 M floats, 20 tensors", tensors([1_000_000] * 20)),
+    "4M": lambda: Workload("4 M floats, 1 tensor", tensors([4_000_000])),
+    "1M": lambda: Workload("1 M floats, 1 tensor", tensors([1_000_000]), repeats=5),
+    "120x92k": lambda: Workload("11 M floats, 120 tensors", tensors([92_000] * 120)),
+    "1000x256": lambda: Workload("1000 tensors of 256", tensors([256] * 1000), repeats=5),
+    "6": lambda: Workload("6 small tensors", tensors([128, 16, 256, 16, 32, 2]), repeats=100),
+    "120x92k-train": lambda: training(
+        perceptron(*[428] * 61), torch.randn(16, 428), "11 M floats, 120 tensors"
+    ),
+    "1M-train": lambda: training(
+        perceptron(784, 1024, 256, 10), torch.randn(64, 784), "1 M floats, 6 tensors"
+    ),
+    "6-train": lambda: training(perceptron(8, 16, 16, 2), torch.randn(1, 8), "6 small tensors"),
+}
+
+
+def arms(params: list[Tensor]) -> dict[str, Step]:
+    optim = torch.optim
+    return {
+        "meansquare RMSProp": RMSProp(params, lr=LR).step,
+        "floor": floor(params),
+        "torch RMSprop": optim.RMSprop(params, lr=LR).step,
+        "torch RMSprop foreach": optim.RMSprop(params, lr=LR, foreach=True).step,
+        "torch _fused_adam_ as RMSprop": fused_adam_trick(params),
+        "torch Adagrad fused": optim.Adagrad(params, lr=LR, fused=True).step,
+        "torch Adam fused": optim.Adam(params, lr=LR, fused=True).step,
+        "torch SGD momentum fused": optim.SGD(params, lr=LR, momentum=0.9, fused=True).step,
+    }
+
+
+def floor(params: list[Tensor]) -> Step:
+    scratch = [torch.zeros_like(p) for p in params]
+    opt = RMSProp(scratch, lr=LR)
+    plan = cpu.native.Plan([[(p, True) for p in scratch]])
+    cpu.native.set_group(plan, 0, "floor", False, False, False, 0, 0.0, [0.0] * 10, [0.0] * 10)
+    for p in scratch:
+        p.grad = torch.zeros_like(p)
+    opt.step()
+
+    def step() -> None:
+        assert cpu.native.check(plan, opt.param_groups, opt.state) == -1
+        cpu.native.execute(plan, torch.get_num_threads())
+
+    return step
+
+
+def fused_adam_trick(params: list[Tensor]) -> Step:
+    """torch's fused Adam with beta1 = 0 and its first moment aliased to the gradient."""
+    squares = [torch.zeros_like(p) for p in params]
+    steps = [torch.tensor(1e9) for _ in params]
+    options = {"lr": LR, "beta1": 0.0, "beta2": 0.99, "weight_decay": 0.0, "eps": 1e-8}
+
+    @torch.no_grad()
+    def step() -> None:
+        grads = [p.grad for p in params]
+        torch._fused_adam_(  # pyright: ignore[reportPrivateUsage]
+            params, grads, grads, squares, [], steps, **options, amsgrad=False, maximize=False
+        )
+
+    return step
+
+
+def time_once(workload: Workload, step: Step) -> float:
+    """Milliseconds of one step."""
+    if workload.train:
+        workload.train()
+    begin = time.perf_counter()
+    for _ in range(workload.repeats):
+        step()
+    return (time.perf_counter() - begin) / workload.repeats * 1e3
+
+
+def measure(workload: Workload, rounds: int) -> dict[str, list[float]]:
+    steps = arms(workload.params)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(-3, rounds):
+        for name, step in steps.items():
+            took = time_once(workload, step)
+            if turn >= 0:
+                times[name].append(took)
+    return times
+
+
+def rows(workload: Workload, times: dict[str, list[float]]) -> list[str]:
+    ours = next(iter(times.values()))
+    lines = []
+    for name, own in times.items():
+        ratios = sorted(a / b for a, b in zip(own, ours, strict=True))
+        low = ratios[len(ratios) // 10]
+        cells = (workload.name, name, f"{statistics.median(own):.4f}")
+        cells += (f"{statistics.median(ratios):.2f}", f"{low:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []], metavar="WORKLOAD")
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
+    isa = cpu.native.instruction_set()
+    print(
+        f"meansquare {__version__} ({isa}), torch {torch.__version__}, float32, "
+        f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}; "
+        f"{options.rounds} interleaved rounds; GPU: not measured"
+    )
+    print("\n| workload | arm | median ms | time / ours | 10th percentile |")
+    print("|---|---|--:|--:|--:|")
+    for name in options.workloads or WORKLOADS:
+        workload = WORKLOADS[name]()
+        print("\n".join(rows(workload, measure(workload, options.rounds))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Each room imports only from those before it, and the public surface is what __all__ says."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import meansquare
+
+PACKAGE = Path(meansquare.__file__).parent
+ROOMS = ("spec", "rules", "state", "kernels", "optimizers", "lab")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names |= {part[1] for name in modules if (part := name.split("."))[0] == "meansquare" and part[1:]}
+    return names - {"_native"}
+
+
+def test_each_room_imports_only_from_its_left():
+    for path in PACKAGE.rglob("*.py"):
+        room = room_of(path)
+        if room == "__init__":
+            continue
+        allowed = ROOMS[: ROOMS.index(room) + 1]
+        assert imported_rooms(path) <= set(allowed), path
+
+
+def test_importing_the_package_loads_neither_triton_nor_the_lab():
+    code = "import sys, meansquare; print([m for m in sys.modules if m.startswith('meansquare.lab')])"
+    code += "; print('triton' in sys.modules or 'meansquare.kernels.rules_gpu' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["[]", "False"]
+
+
+def test_the_public_names_are_all_there_and_no_others():
+    public = {name for name in vars(meansquare) if not name.startswith("_")}
+    modules = {"kernels", "lab", "optimizers", "rules", "spec", "state"}
+    assert public - modules == set(meansquare.__all__) - {"__version__"}
+    assert len(meansquare.__all__) <= 12
