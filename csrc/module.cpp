@@ -21,7 +21,7 @@ const InstructionSet* const instruction_sets[] = {
     &baseline::instruction_set,
 };
 const InstructionSet* chosen = nullptr;
-PyObject *tensor_type = nullptr, *parameter_type = nullptr;
+PyObject *tensor_type = nullptr, *parameter_type = nullptr, *grad_of_tensor = nullptr;
 
 std::vector<std::string> usable_sets() {
     std::vector<std::string> names;
@@ -82,6 +82,10 @@ bool is_plain(PyObject* tensor) {
     return type == tensor_type || type == parameter_type;
 }
 
+PyObject* gradient_of(PyObject* parameter) {
+    return Py_TYPE(grad_of_tensor)->tp_descr_get(grad_of_tensor, parameter, tensor_type);
+}
+
 NB_MODULE(_native, m) {
     chosen = instruction_sets[0];
     for (size_t i = 0; !chosen->usable(); ++i) chosen = instruction_sets[i + 1];
@@ -94,9 +98,15 @@ NB_MODULE(_native, m) {
                         nb::object describe) {
         tensor_type = tensor.release().ptr();
         parameter_type = parameter.release().ptr();
+        grad_of_tensor = PyObject_GetAttrString(tensor_type, "grad");
         reader().use(capsule.ptr(), describe.ptr());
         return reader().direct();
     }, nb::arg("tensor"), nb::arg("parameter"), nb::arg("capsule").none(), nb::arg("describe"));
+
+    m.def("borrow_threads", [](const std::string& library) {
+        torch_threads().borrow(library.c_str());
+        return torch_threads().usable();
+    });
 
     // Functions rather than methods: torch.compile breaks its graph at a function and calls it as
     // it stands, where it loses the object of an extension's method.

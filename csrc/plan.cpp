@@ -5,7 +5,9 @@
 namespace {
 
 constexpr int64_t JOB = 1 << 14;    // elements that a thread takes at a time
-constexpr int64_t SMALL = 1 << 15;  // fewer in all: no other thread is woken, the GIL is kept
+// Up to here no other thread is woken and the GIL is kept: 0.1 ms on one thread, where a busy
+// machine may take milliseconds to start a second one.
+constexpr int64_t SMALL = 1 << 18;
 
 struct Segment {
     const PlanRow* row;
@@ -14,17 +16,19 @@ struct Segment {
 
 PyObject* interned(Stream s) {
     static PyObject* names[STREAMS] = {
-        nullptr, PyUnicode_InternFromString("grad"), PyUnicode_InternFromString("square_avg"),
+        nullptr, nullptr, PyUnicode_InternFromString("square_avg"),
         PyUnicode_InternFromString("grad_avg"), PyUnicode_InternFromString("momentum_buffer")};
     return names[s];
 }
 
 // The views that torch marks lazily as negated or conjugated hold other numbers than they show.
 bool is_lazy(PyObject* tensor, bool complex) {
-    const auto says = [tensor](const char* method) {
-        return Ref(PyObject_CallMethod(tensor, method, nullptr)).object == Py_True;
+    static PyObject* is_neg = PyUnicode_InternFromString("is_neg");
+    static PyObject* is_conj = PyUnicode_InternFromString("is_conj");
+    const auto says = [tensor](PyObject* method) {
+        return Ref(PyObject_CallMethodNoArgs(tensor, method)).object == Py_True;
     };
-    return says("is_neg") || (complex && says("is_conj"));
+    return says(is_neg) || (complex && says(is_conj));
 }
 
 // One dimension for each of the parameter's, from its slowest to its fastest. A complex tensor has
@@ -128,7 +132,7 @@ void prepare(PlanRow& row, const Group& group) {
     const double t = *row.step + 1;
     row.kernel = wide ? group.kernel->float64 : group.kernel->float32;
     row.coefficients = wide ? static_cast<const void*>(&group.float64) : &group.float32;
-    row.dice = Dice::of(group.seed, row.ordinal, uint64_t(t));
+    if (row.format[P] != row.precision()) row.dice = Dice::of(group.seed, row.ordinal, uint64_t(t));
     if (!group.debias) return;
     const double debias = 1.0 / (1.0 - std::pow(group.alpha, t));
     row.own32 = group.float32;
@@ -138,14 +142,41 @@ void prepare(PlanRow& row, const Group& group) {
     row.coefficients = wide ? static_cast<const void*>(&row.own64) : &row.own32;
 }
 
+// The step count is the plan's to advance: its place is looked up once for each tensor that holds
+// it, and its memory stays valid even if that tensor is given another.
 bool read_step(PlanRow& row, PyObject* own) {
     static PyObject* step = PyUnicode_InternFromString("step");
     PyObject* count = PyDict_GetItemWithError(own, step);
+    if (count && count == row.step_tensor.object) return true;
     if (!count || !is_plain(count)) return false;
     const Placement at = reader().read(count);
+    if (at.format != Format::float64 || at.ndim != 0 || at.complex || !at.data) return false;
+    row.step_memory = Ref(PyObject_CallMethod(count, "detach", nullptr));
+    row.step_tensor = Ref(Py_NewRef(count));
     row.step = reinterpret_cast<double*>(at.data);
-    return at.format == Format::float64 && at.ndim == 0 && !at.complex && at.data;
+    return row.step_memory.object;
 }
+
+// Looks up the state of one parameter after another; fast while they come in the order of the dict.
+class StateWalk {
+public:
+    explicit StateWalk(PyObject* state) : state_(state) { advance(); }
+
+    PyObject* of(PyObject* parameter) {
+        if (parameter != key_) return PyDict_GetItemWithError(state_, parameter);
+        PyObject* own = value_;
+        advance();
+        return own;
+    }
+
+private:
+    void advance() {
+        if (!PyDict_Next(state_, &at_, &key_, &value_)) key_ = nullptr;
+    }
+
+    PyObject *state_, *key_ = nullptr, *value_ = nullptr;
+    Py_ssize_t at_ = 0;
+};
 
 std::pair<char*, char*> span(const PlanRow& row, Stream s) {
     int64_t last = row.dimensions.empty() ? row.count - 1 : 0;
@@ -169,9 +200,12 @@ Plan::Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows)
 
 int64_t Plan::check(PyObject* param_groups, PyObject* state) {
     static PyObject* params = PyUnicode_InternFromString("params");
-    gradients_.clear();
+    held_.clear();
     written_.clear();
+    writes_.clear();
+    gradients_apart_ = true;
     if (size_t(PyList_GET_SIZE(param_groups)) != groups_.size()) return other_groups;
+    StateWalk walk(state);
     for (size_t i = 0; i < groups_.size(); ++i) {
         PyObject* list = PyDict_GetItemWithError(PyList_GET_ITEM(param_groups, Py_ssize_t(i)), params);
         if (!list || !PyList_Check(list)) return other_groups;
@@ -180,21 +214,21 @@ int64_t Plan::check(PyObject* param_groups, PyObject* state) {
             PlanRow& row = rows_[i][j];
             PyObject* parameter = PyList_GET_ITEM(list, Py_ssize_t(j));
             if (parameter != row.parameter) return other_groups;
+            PyObject* own = walk.of(parameter);
             if (!row.native) continue;
-            if (!check_row(row, parameter, groups_[i], state)) return int64_t(row.ordinal);
+            if (!check_row(row, parameter, groups_[i], own)) return int64_t(row.ordinal);
             if (row.active) prepare(row, groups_[i]);
         }
     }
     return find_shared_memory();
 }
 
-bool Plan::check_row(PlanRow& row, PyObject* parameter, const Group& group, PyObject* state) {
+bool Plan::check_row(PlanRow& row, PyObject* parameter, const Group& group, PyObject* own) {
     row.active = false;
     if (!is_plain(parameter)) return false;
-    Ref gradient(PyObject_GetAttr(parameter, interned(G)));
+    Ref gradient(gradient_of(parameter));
     if (!gradient.object) return false;
     if (gradient.object == Py_None) return true;
-    PyObject* own = PyDict_GetItemWithError(state, parameter);
     if (!own || !PyDict_Check(own) || !read_step(row, own)) return false;
 
     Streams streams;
@@ -212,9 +246,17 @@ bool Plan::check_row(PlanRow& row, PyObject* parameter, const Group& group, PyOb
     if (!lay_out(row, streams)) return false;
 
     row.active = true;
-    gradients_.push_back(std::move(gradient));
-    for (Stream s : {P, V, M, B})
-        if (streams.tensor[s]) written_.emplace_back(Py_NewRef(streams.tensor[s]));
+    row.in_order = row.tangled;
+    gradients_apart_ = gradients_apart_ && row.gradient == row.data[G];
+    held_.push_back(std::move(gradient));
+    written_.emplace_back(Py_NewRef(parameter));
+    for (Stream s : {P, V, M, B}) {
+        if (s != P && streams.tensor[s]) held_.emplace_back(Py_NewRef(streams.tensor[s]));
+        if (streams.tensor[s] && row.count > 0) {
+            const auto [begin, end] = span(row, s);
+            writes_.push_back({begin, end, &row});
+        }
+    }
     return true;
 }
 
@@ -228,17 +270,11 @@ void Plan::each_active(Visit visit) {
 // Marks the rows that must be stepped one after the other, because one writes what another reads
 // or writes. Returns the row whose gradient lies across its own parameter or state, or `fine`.
 int64_t Plan::find_shared_memory() {
-    std::vector<Write> writes;
-    writes.reserve(writes_.size());
-    each_active([&](PlanRow& row) {
-        for (Stream s : {P, V, M, B})
-            if (row.data[s] && row.count > 0) {
-                const auto [begin, end] = span(row, s);
-                writes.push_back({begin, end, &row});
-            }
-    });
-    if (writes != writes_) find_tangled(std::move(writes));
-    each_active([](PlanRow& row) { row.in_order = row.tangled; });
+    if (writes_ != known_) {
+        find_tangled();
+        gradients_apart_ = false;
+    }
+    if (gradients_apart_) return fine;
     int64_t crossed = fine;
     each_active([&](PlanRow& row) {
         if (!place_gradient(row)) crossed = int64_t(row.ordinal);
@@ -246,24 +282,28 @@ int64_t Plan::find_shared_memory() {
     return crossed;
 }
 
-void Plan::find_tangled(std::vector<Write> writes) {
-    writes_ = std::move(writes);
+void Plan::find_tangled() {
+    known_ = writes_;
     sorted_ = writes_;
     std::sort(sorted_.begin(), sorted_.end(), [](const Write& a, const Write& b) { return a.begin < b.begin; });
     any_tangled_ = false;
-    each_active([](PlanRow& row) { row.tangled = false; });
+    each_active([](PlanRow& row) {
+        row.tangled = false;
+        row.gradient = nullptr;
+    });
     const Write* reach = nullptr;  // of the writes so far, the one that ends last
     for (const Write& next : sorted_) {
         if (reach && reach->end > next.begin)
             any_tangled_ = reach->row->tangled = next.row->tangled = true;
         if (!reach || next.end > reach->end) reach = &next;
     }
+    each_active([](PlanRow& row) { row.in_order = row.tangled; });
 }
 
 // A gradient may be its own parameter, element by element. Where it touches memory that another
 // row writes, both rows are stepped in order.
 bool Plan::place_gradient(PlanRow& row) {
-    if (row.count == 0) return true;
+    if (row.count == 0 || row.gradient == row.data[G]) return true;
     const auto [begin, end] = span(row, G);
     auto next = std::upper_bound(sorted_.begin(), sorted_.end(), end - 1,
                                  [](const char* at, const Write& write) { return at < write.begin; });
@@ -276,6 +316,7 @@ bool Plan::place_gradient(PlanRow& row) {
         }
         if (!any_tangled_ && write.end <= begin) break;
     }
+    if (!row.in_order && row.dimensions.empty()) row.gradient = row.data[G];
     return true;
 }
 
@@ -304,13 +345,13 @@ PyObject* Plan::execute(int threads) {
     const bool small = total <= SMALL;
     PyThreadState* released = small ? nullptr : PyEval_SaveThread();
     for (const Segment& segment : in_order) step(segment);
-    Pool::here().run(small ? 1 : threads, int64_t(jobs.size()) - 1, work);
+    run_jobs(small ? 1 : threads, int64_t(jobs.size()) - 1, work);
     if (released) PyEval_RestoreThread(released);
 
     PyObject* written = PyList_New(Py_ssize_t(written_.size()));
     for (size_t i = 0; i < written_.size(); ++i)
         PyList_SET_ITEM(written, Py_ssize_t(i), std::exchange(written_[i].object, nullptr));
     written_.clear();
-    gradients_.clear();
+    held_.clear();
     return written;
 }

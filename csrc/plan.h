@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "kernels.h"
-#include "pool.h"
 #include "tensors.h"
+#include "threads.h"
 
 // What a parameter group asks for: its kernel, and the coefficients at both precisions.
 struct Group {
@@ -31,7 +31,9 @@ struct PlanRow : Row {
     bool in_order = false;          // so does its gradient or itself: one after the other
     Kernel kernel = nullptr;
     const void* coefficients = nullptr;
+    Ref step_tensor, step_memory;   // the count's tensor, and one that keeps its memory alive
     double* step = nullptr;
+    char* gradient = nullptr;       // where it lay when it was last found apart from all writes
     Coefficients<float> own32{};  // bias-corrected for this tensor's step count
     Coefficients<double> own64{};
 };
@@ -47,7 +49,7 @@ public:
     // `fine` when every native row can be stepped as it is now; else the number of the first that
     // cannot, or `other_groups` when these are not the groups of the plan. Nothing is written.
     int64_t check(PyObject* param_groups, PyObject* state);
-    // Steps the rows of the last check; returns the list of tensors written.
+    // Steps the rows of the last check; returns the list of parameters written.
     PyObject* execute(int threads);
 
 private:
@@ -57,21 +59,23 @@ private:
         bool operator==(const Write&) const = default;
     };
 
-    bool check_row(PlanRow& row, PyObject* parameter, const Group& group, PyObject* state);
+    bool check_row(PlanRow& row, PyObject* parameter, const Group& group, PyObject* own);
     int64_t find_shared_memory();
-    void find_tangled(std::vector<Write> writes);
+    void find_tangled();
     bool place_gradient(PlanRow& row);
     template <class Visit>
     void each_active(Visit visit);
 
     std::vector<Group> groups_;
     std::vector<std::vector<PlanRow>> rows_;
-    std::vector<Ref> gradients_, written_;  // kept alive from the check to the end of the step
-    std::vector<Write> writes_;             // in the order of the rows
-    std::vector<Write> sorted_;             // the same, by address
-    bool any_tangled_ = false;
+    std::vector<Ref> held_, written_;  // kept alive from the check to the end of the step
+    std::vector<Write> writes_;        // what this step writes, in the order of the rows
+    std::vector<Write> known_;         // the same in the last step
+    std::vector<Write> sorted_;        // the same, by address
+    bool any_tangled_ = false, gradients_apart_ = true;
 };
 
 TensorReader& reader();
+PyObject* gradient_of(PyObject* parameter);  // a new reference, or null
 // The exact Python types that the kernels take: torch.Tensor and torch.nn.Parameter.
 bool is_plain(PyObject* tensor);

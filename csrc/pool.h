@@ -1,5 +1,6 @@
-// A small pool of sleeping threads. Jobs are taken from one counter, so a thread that wakes late
-// costs nothing but its help; the caller works too and waits only for jobs already begun.
+// A small pool of sleeping threads, for processes where torch's own cannot be borrowed. Jobs are
+// taken from one counter, so a thread that wakes late costs nothing but its help; the caller works
+// too and waits only for jobs already begun.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -12,24 +13,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-inline uint64_t float_mode() { return _mm_getcsr(); }
-inline void set_float_mode(uint64_t mode) { _mm_setcsr(uint32_t(mode)); }
-inline void pause_thread() { _mm_pause(); }
-#elif defined(__aarch64__)
-inline uint64_t float_mode() {
-    uint64_t mode;
-    asm volatile("mrs %0, fpcr" : "=r"(mode));
-    return mode;
-}
-inline void set_float_mode(uint64_t mode) { asm volatile("msr fpcr, %0" : : "r"(mode)); }
-inline void pause_thread() { asm volatile("yield"); }
-#else
-inline uint64_t float_mode() { return 0; }
-inline void set_float_mode(uint64_t) {}
-inline void pause_thread() {}
-#endif
+#include "float_mode.h"
 
 class Pool {
 public:
@@ -52,11 +36,11 @@ public:
     // Runs jobs 0 .. count-1 on up to `threads` threads; alone while another caller has the pool.
     void run(int threads, int64_t count, const Work& work) {
         std::unique_lock turn(turn_, std::try_to_lock);
-        if (threads <= 1 || count <= 1 || !turn.owns_lock()) {
+        if (!turn.owns_lock()) {
             for (int64_t job = 0; job < count; ++job) work(job);
             return;
         }
-        const int helpers = int(std::min<int64_t>(threads, count)) - 1;
+        const int helpers = threads - 1;
         {
             std::lock_guard guard(lock_);
             while (size_ < helpers && hire()) {}
@@ -96,7 +80,6 @@ private:
             wake_.wait(guard, [this] { return places_ > 0; });
             --places_;
             busy_.fetch_add(1, std::memory_order_relaxed);
-            set_float_mode(mode_);
             guard.unlock();
             take_jobs();
             guard.lock();
@@ -105,6 +88,7 @@ private:
     }
 
     void take_jobs() {
+        const FloatMode mode(mode_);
         for (;;) {
             const int64_t job = next_.fetch_add(1, std::memory_order_relaxed);
             if (job >= count_) return;

@@ -1,7 +1,7 @@
 """The optimizers: parameter groups, state and hooks of torch.optim; no arithmetic."""
 
 from collections.abc import Callable, Mapping
-from operator import itemgetter
+from operator import is_, itemgetter
 from typing import Any
 
 import torch
@@ -10,10 +10,11 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from meansquare.kernels import warn_without_compiler
 from meansquare.kernels.plan import Plan
-from meansquare.spec import HYPER_NAMES, EpsPlace, Hyper, WeightDecayMode
-from meansquare.state import matched_by_name, restored
+from meansquare.spec import BACKEND_NAMES, HYPER_NAMES, EpsPlace, Hyper, WeightDecayMode
+from meansquare.state import loaded
 
-_values = itemgetter(*HYPER_NAMES)
+_values = itemgetter(*HYPER_NAMES, *BACKEND_NAMES)
+_PLAIN = {float, int, bool, str, type(None)}
 
 
 class RMSProp(Optimizer):
@@ -89,7 +90,7 @@ class RMSProp(Optimizer):
         seed: int = 0,
     ) -> None:
         given = dict(locals())
-        defaults = {name: given[name] for name in (*HYPER_NAMES, *_TORCH_ONLY)}
+        defaults = {name: given[name] for name in (*HYPER_NAMES, *BACKEND_NAMES)}
         self._forget()
         super().__init__(params, defaults)
         warn_without_compiler()
@@ -99,13 +100,12 @@ class RMSProp(Optimizer):
 
         Raises ValueError or TypeError as the constructor does; nothing is added then.
         """
-        _check(self.defaults | param_group, f" in group {len(self.param_groups)}")
+        if isinstance(param_group, dict):  # torch refuses anything else
+            _check(self.defaults | param_group, f" in group {len(self.param_groups)}")
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        if group["reference_lr"] is None:
-            group["reference_lr"] = float(group["lr"])
+        group["reference_lr"] = _check(group, "").reference_lr
 
-    @torch.compiler.disable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Step every parameter that has a gradient; returns what the closure returned."""
         loss = None
@@ -124,10 +124,13 @@ class RMSProp(Optimizer):
             print(f"group {i}: {spec.key}, {_described(group['params'], self.state)}")
             lines = [choices[p] for p in group["params"]]
             for choice in dict.fromkeys(lines):
-                tensors = [p for p, own in zip(group["params"], lines, strict=True) if own == choice]
+                tensors = [
+                    p for p, own in zip(group["params"], lines, strict=True) if own == choice
+                ]
                 why = f" ({choice.reason})" if choice.reason else ""
                 print(f"  {choice.kernel}: {_described(tensors, self.state)}{why}")
 
+    @torch.compiler.disable
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state dict of this class or of torch.optim.RMSprop and go on from there.
 
@@ -135,14 +138,17 @@ class RMSProp(Optimizer):
         torch does not know keep their present values. Raises ValueError naming the parameter
         where names or shapes differ or state is missing; nothing is changed then.
         """
-        super().load_state_dict(matched_by_name(self.param_groups, state_dict))
-
-    @staticmethod
-    def _process_value_according_to_param_policy(
-        param: Tensor, value: Tensor, param_id: int, param_groups: list[dict], key: Any = None
-    ) -> Tensor:
-        # torch would cast float32 state to the parameter's dtype.
-        return restored(param, value, str(key))
+        # torch's own would match by position and cast float32 state to the parameter's dtype.
+        state_dict = dict(state_dict)
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        state, groups = loaded(self.param_groups, state_dict)
+        for i, (ours, theirs) in enumerate(zip(self.param_groups, groups, strict=True)):
+            _check(ours | theirs, f" in group {i} of the state dict")
+        self.__setstate__({"state": state, "param_groups": groups})
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         known = [group.copy() for group in getattr(self, "param_groups", [])]
@@ -161,15 +167,13 @@ class RMSProp(Optimizer):
         """The checked Hyper of group i, made anew only when a value has changed."""
         values = _values(group)
         seen = self._hypers.get(i)
-        if seen is not None and seen[0] == values:
+        if seen is not None and all(map(is_, seen[0], values)):
             return seen[1]
         hyper = _check(group, f" in group {i}")
-        if not any(isinstance(value, Tensor) for value in values):
+        self._hypers.pop(i, None)
+        if all(type(value) in _PLAIN for value in values):  # others change in place
             self._hypers[i] = values, hyper
         return hyper
-
-
-_TORCH_ONLY = ("capturable", "foreach", "fused", "differentiable")
 
 
 def _check(group: Mapping[str, Any], where: str) -> Hyper:

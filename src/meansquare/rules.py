@@ -97,7 +97,7 @@ def rmsprop(spec: Spec, h: Coefficients, p, g, v, m=None, b=None) -> Streams:
     if spec.centered:
         m = h.alpha * m + h.gain * g
         c = m * h.debias
-        a = at_least(a - c * c, a * h.floor)
+        a = at_least(a * h.floor, a - c * c)  # in this order: inf - inf is no variance
     u = g / denominator(spec, h, a)
     if spec.momentum == "none":
         return Streams(h.keep * p - h.lr * u, v, m)
@@ -122,8 +122,10 @@ def sqrt(x):
 
 
 def at_least(x, least):
-    """The larger of the two; NaN where x is NaN."""
-    return x.clamp(min=least) if hasattr(x, "clamp") else np.where(x < least, least, x)
+    """The larger of the two; x where either is NaN."""
+    if hasattr(x, "at_least"):
+        return x.at_least(least)
+    return x.where(~(x < least), least) if hasattr(x, "where") else np.where(x < least, least, x)
 
 
 def choose(condition, x, y):

@@ -104,14 +104,17 @@ class Hyper:
         Traceback (most recent call last):
         ValueError: RMSProp: alpha must be in [0, 1), got 1.5 in group 2
         """
-        return cls(**{name: _CHECKS[name](name, group[name], where) for name in _known(group)})
+        values = {
+            name: check(name, group[name], where)
+            for name, check in _CHECKS.items()
+            if name in group
+        }
+        return cls(**{name: values[name] for name in HYPER_NAMES if name in values})
 
 
 HYPER_NAMES = tuple(field.name for field in fields(Hyper))
-
-
-def _known(group: Mapping[str, Any]) -> list[str]:
-    return [name for name in HYPER_NAMES if name in group]
+# What a group says of how to run a step, not of its numbers.
+BACKEND_NAMES = ("capturable", "foreach", "fused", "differentiable")
 
 
 def _number(name: str, value: Any, where: str) -> float:
@@ -119,10 +122,8 @@ def _number(name: str, value: Any, where: str) -> float:
     try:
         if isinstance(value, (str, bytes)):
             raise TypeError
-        if getattr(value, "ndim", 0):
-            value = value.item()
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):
+        return float(value.item() if hasattr(value, "item") else value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
         kind = f"{type(value).__name__}{shape}" if shape else repr(value)
         raise TypeError(f"RMSProp: {name} must be a number, got {kind}{where}") from None
@@ -139,9 +140,13 @@ def _interval(low: float, high: float, words: str):
 
 
 def _flag(name: str, value: Any, where: str) -> bool:
-    if value in (True, False):
+    if not getattr(value, "ndim", 0) and value in (True, False):
         return bool(value)
     raise TypeError(f"RMSProp: {name} must be True or False, got {value!r}{where}")
+
+
+def _optional_flag(name: str, value: Any, where: str) -> bool | None:
+    return None if value is None else _flag(name, value, where)
 
 
 def _choice(options: tuple[str, ...]):
@@ -177,4 +182,8 @@ _CHECKS = {
     "weight_decay_mode": _choice(get_args(WeightDecayMode)),
     "reference_lr": _at_least_zero,
     "seed": _seed,
+    "capturable": _flag,
+    "foreach": _optional_flag,
+    "fused": _optional_flag,
+    "differentiable": _flag,
 }

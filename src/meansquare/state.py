@@ -1,6 +1,8 @@
 """The state of a parameter: what it holds, how it is laid out, and whose it is in a state dict."""
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -19,82 +21,139 @@ STATE_DTYPES: dict[torch.dtype, torch.dtype] = {
 """Each dtype a parameter may have, and the dtype of its state."""
 
 STATE_NAMES = ("step", "square_avg", "grad_avg", "momentum_buffer")
-_PREFIXES = ("_orig_mod.", "module.", "_fsdp_wrapped_module.")  # torch.compile, DDP, FSDP
+_PREFIXES = ("_orig_mod", "module", "_fsdp_wrapped_module")  # torch.compile, DDP, FSDP
 
 
-def matched_by_name(groups: list[dict], state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """The state dict with its parameters in the order of `groups`, found by name where it can be.
+def parameter_names(i: int, group: Mapping[str, Any]) -> list[str]:
+    """What messages call the parameters of group `i`: by name where the group has names."""
+    names = group.get("param_names")
+    if names and len(names) == len(group["params"]):
+        return [f"parameter '{name}'" for name in names]
+    return [f"parameter {j} of group {i}" for j in range(len(group["params"]))]
+
+
+def loaded(
+    groups: list[dict], state_dict: Mapping[str, Any]
+) -> tuple[defaultdict[Any, Any], list[dict]]:
+    """The state and the groups that a state dict gives the parameters of `groups`, all copied.
 
     Raises ValueError where names are known on both sides and differ, where the groups differ in
-    number or size, or where the state of a parameter is not RMSProp's.
+    number or size, or where the state of a parameter is not RMSProp's or of another shape.
     """
+    for name in ("state", "param_groups"):
+        if name not in state_dict:
+            raise ValueError(f"RMSProp: a state dict must have '{name}', got {list(state_dict)}")
     saved = state_dict["param_groups"]
     if len(saved) != len(groups):
         raise ValueError(
-            f"RMSProp: the state dict has {len(saved)} parameter groups, the optimizer {len(groups)}"
+            f"RMSProp: the state dict has {len(saved)} parameter groups, "
+            f"the optimizer {len(groups)}"
         )
-    for owner, values in state_dict["state"].items():
-        check_names(owner, values)
     matched = [_in_our_order(i, *pair) for i, pair in enumerate(zip(groups, saved, strict=True))]
-    return {**state_dict, "param_groups": matched}
-
-
-def check_names(owner: Any, values: Mapping[str, Any]) -> None:
-    """Refuse the state of another optimizer."""
-    foreign = [name for name in values if name not in STATE_NAMES]
-    if foreign or (values and "square_avg" not in values):
-        what = f"unknown '{foreign[0]}'" if foreign else "no 'square_avg'"
-        raise ValueError(
-            f"RMSProp: the state of parameter {owner} has {what}; "
-            f"it must hold {', '.join(STATE_NAMES)}, as torch.optim.RMSprop's does"
-        )
+    state: defaultdict[Any, Any] = defaultdict(dict, state_dict["state"])
+    for i, (ours, theirs) in enumerate(zip(groups, matched, strict=True)):
+        owners = parameter_names(i, ours)
+        for p, key, owner in zip(ours["params"], theirs["params"], owners, strict=True):
+            if key in state_dict["state"]:
+                state.pop(key, None)
+                state[p] = _restored(p, state_dict["state"][key], owner)
+        theirs["params"] = ours["params"]
+    return state, matched
 
 
 def _in_our_order(i: int, ours: dict, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a saved group whose parameters stand in the order of ours, by name where it can."""
     if len(saved["params"]) != len(ours["params"]):
         raise ValueError(
             f"RMSProp: group {i} of the state dict has {len(saved['params'])} parameters, "
             f"the optimizer's has {len(ours['params'])}"
         )
-    if "param_names" not in saved or "param_names" not in ours:
-        return dict(saved)
-    theirs = {_plain(name): key for name, key in zip(saved["param_names"], saved["params"], strict=True)}
-    names = [_plain(name) for name in ours["param_names"]]
-    for missing in (name for name in names if name not in theirs):
-        raise ValueError(
-            f"RMSProp: group {i} of the state dict has no parameter '{missing}'; "
-            f"it has {', '.join(sorted(set(theirs) - set(names)))} instead"
-        )
-    order = [theirs[name] for name in names]
-    return {**saved, "params": order, "param_names": list(ours["param_names"])}
+    matched = {name: deepcopy(value) for name, value in saved.items() if name != "params"}
+    matched["params"] = list(saved["params"])
+    if "param_names" not in ours:
+        return matched
+    matched["param_names"] = list(ours["param_names"])
+    if "param_names" in saved:
+        order = _order(i, matched["param_names"], list(saved["param_names"]))
+        matched["params"] = [saved["params"][place] for place in order]
+    return matched
+
+
+def _order(i: int, ours: list[str], saved: list[str]) -> list[int]:
+    """Where each of our names stands among the saved ones."""
+    if set(ours) != set(saved):  # wrappers may have been put on or taken off in between
+        ours, saved = [_plain(name) for name in ours], [_plain(name) for name in saved]
+    places = {name: place for place, name in enumerate(saved)}
+    for name in ours:
+        if name not in places:
+            others = ", ".join(f"'{other}'" for other in places if other not in ours)
+            raise ValueError(
+                f"RMSProp: group {i} of the state dict has no parameter '{name}'; "
+                f"it has {others or 'no other'} instead"
+            )
+    if len(places) < len(saved):
+        name = Counter(saved).most_common(1)[0][0]
+        raise ValueError(f"RMSProp: group {i} has two parameters named '{name}'; rename one")
+    return [places[name] for name in ours]
 
 
 def _plain(name: str) -> str:
-    """A parameter's name without what wrappers put before its parts."""
-    for prefix in _PREFIXES:
-        name = name.replace(prefix, "")
-    return name
+    """A parameter's name without the parts that wrappers put in."""
+    return ".".join(part for part in name.split(".") if part not in _PREFIXES)
 
 
-def restored(p: Tensor, value: Tensor, key: str) -> Tensor:
-    """A copy of a state tensor in the dtype, on the device and in the layout that `p` needs."""
-    if key == "step":
-        return torch.tensor(float(value), dtype=torch.float64)
-    if value.shape != p.shape:
+def _restored(p: Tensor, values: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """A copy of a parameter's saved state in the dtypes and the layout that `p` needs."""
+    foreign = [name for name in values if name not in STATE_NAMES]
+    if foreign or (values and "square_avg" not in values):
+        what = f"unknown '{foreign[0]}'" if foreign else "no 'square_avg'"
         raise ValueError(
-            f"RMSProp: state '{key}' has the shape {tuple(value.shape)}, "
-            f"its parameter {tuple(p.shape)}"
+            f"RMSProp: the state of {owner} has {what}; "
+            f"it must hold {', '.join(STATE_NAMES)}, as torch.optim.RMSprop's does"
         )
+    check_state(p, values, owner)
     like = torch.empty_like(p, dtype=STATE_DTYPES.get(p.dtype, p.dtype), requires_grad=False)
-    return laid_out_like(like, value).clone(memory_format=torch.preserve_format)
+    copies = {
+        name: torch.empty_like(like).copy_(value)
+        for name, value in values.items()
+        if name != "step"
+    }
+    return ({"step": _count(values["step"])} if "step" in values else {}) | copies
+
+
+def check_state(p: Tensor, values: Mapping[str, Any], owner: str) -> None:
+    """Refuse state that cannot be that of `p`.
+
+    Raises TypeError for what is no dense tensor of its kind, ValueError for another shape.
+    """
+    count = values.get("step", 0.0)
+    if isinstance(count, Tensor) and count.numel() == 1:
+        count = count.item()
+    if not isinstance(count, (int, float)) or not count >= 0:
+        raise TypeError(f"RMSProp: state 'step' of {owner} must be a count, got {count!r}")
+    for name in STATE_NAMES[1:]:
+        if name in values:
+            _check_buffer(p, values[name], f"state '{name}' of {owner}")
+
+
+def _check_buffer(p: Tensor, value: Any, what: str) -> None:
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        got = value.layout if isinstance(value, Tensor) else repr(value)
+        raise TypeError(f"RMSProp: {what} must be a dense tensor, got {got}")
+    if value.shape != p.shape:
+        shapes = f"{tuple(p.shape)}, got {tuple(value.shape)}"
+        raise ValueError(f"RMSProp: {what} must have its shape {shapes}")
+    if value.is_complex() != p.is_complex():
+        raise TypeError(
+            f"RMSProp: {what} must be of a dtype to go with {p.dtype}, got {value.dtype}"
+        )
 
 
 def fill_state(p: Tensor, state: dict[str, Any], hyper: Hyper) -> None:
     """Add the state that the hyper-parameters ask for, and lay what is there out like `p`."""
     step = state.get("step", 0.0)
-    # float64 counts on past 2**24 steps, where float32 stands still.
     if not isinstance(step, Tensor) or step.dtype != torch.float64 or step.device.type != "cpu":
-        state["step"] = torch.tensor(float(step), dtype=torch.float64)
+        state["step"] = _count(step)
     like = torch.empty_like(p, dtype=STATE_DTYPES[p.dtype], requires_grad=False)
     for name in hyper.spec.buffers:
         if name in state:
@@ -106,7 +165,13 @@ def fill_state(p: Tensor, state: dict[str, Any], hyper: Hyper) -> None:
                 real.fill_(hyper.initial_square_avg)
 
 
+def _count(step: Any) -> Tensor:
+    # float64 counts on past 2**24 steps, where float32 stands still.
+    return torch.tensor(float(step), dtype=torch.float64)
+
+
 def laid_out_like(like: Tensor, value: Tensor) -> Tensor:
     """`value` with the dtype, device and memory layout of `like`; itself where it has them."""
     same = (value.dtype, value.device, value.stride()) == (like.dtype, like.device, like.stride())
-    return value if same else torch.empty_like(like).copy_(value)
+    lazy = value.is_conj() or value.is_neg()
+    return value if same and not lazy else torch.empty_like(like).copy_(value)

@@ -79,4 +79,4 @@ def warn_without_compiler() -> None:
     """Say once in a process that steps are slow for want of the extension."""
     if cpu.native is None:
         message = f"meansquare: C++ kernels {cpu.detail}; steps run through torch operations"
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
+        warnings.warn(message, RuntimeWarning, stacklevel=3)

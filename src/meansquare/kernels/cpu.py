@@ -1,5 +1,6 @@
 """The fused C++ kernels: one pass over memory for all tensors of a step, on the CPU."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,16 +27,23 @@ def connect(native: Any, *, exchange: bool = True) -> bool:
     return native.connect(Tensor, torch.nn.Parameter, capsule, describe)
 
 
+def borrow_threads(native: Any) -> bool:
+    """Let steps run on the threads of torch's own operations; False where that cannot be."""
+    libraries = Path(torch.__file__).parent.glob("lib/libtorch_cpu.*")
+    return native.borrow_threads(str(next(libraries, "")))
+
+
 def _load() -> tuple[Any, str]:
     """The extension, or None and why it is not to be had."""
     try:
         from meansquare import _native as native
     except ImportError as error:
         return None, f"not compiled ({error}); reinstall with a C++20 compiler and see its output"
-    if set(native.rule_keys()) != {spec.key for spec in all_specs()}:
+    if not {spec.key for spec in all_specs()} <= set(native.rule_keys()):
         return None, "compiled from other rules than are installed; reinstall meansquare"
     route = "DLPack" if connect(native) else "Python attributes (torch has no exchange interface)"
-    return native, f"C++, {native.instruction_set()}, reads tensors through {route}"
+    threads = "torch's threads" if borrow_threads(native) else "threads of its own"
+    return native, f"C++ ({native.instruction_set()}) on {threads}, reads tensors through {route}"
 
 
 native, detail = _load()

@@ -1,6 +1,7 @@
 """Which kernel steps which parameter: kept between steps and checked anew in each."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -10,9 +11,11 @@ from torch import Tensor
 from meansquare.kernels import Choice, choose, cpu, reference
 from meansquare.rules import fold
 from meansquare.spec import Hyper
-from meansquare.state import STATE_DTYPES, fill_state
+from meansquare.state import STATE_DTYPES, check_state, fill_state, parameter_names
 
 _DECLINED = "memory overlaps itself, its gradient or its state in a way the C++ kernel declines"
+_NO_LIST = "the params of a group are not in a list"
+_SHARED = "shares memory with a tensor that is stepped by reference"
 _FINE = -1
 
 
@@ -32,36 +35,39 @@ class Plan:
     def __init__(self) -> None:
         self._native: Any = None
         self._places: list[Place] = []
+        self._fallbacks: list[Place] = []
         self._choices: dict[int, Choice] = {}
+        self._differentiable: list[bool] = []
         self._set: list[Hyper | None] = []
         self._settled = False
 
     def step(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         """Step every parameter that has a gradient. An error leaves all of them as they were."""
-        if not self._settled or not self._native_is_ready(groups, state, hypers):
+        differentiable = [bool(group["differentiable"]) for group in groups]
+        settled = self._settled and differentiable == self._differentiable
+        self._differentiable = differentiable
+        if not settled or not self._native_is_ready(groups, state, hypers):
             self._build(groups, state, hypers)
         rows = [
-            reference.Row(place.parameter, state[place.parameter], hypers[place.group], place.ordinal)
-            for place in self._places
-            if self._choices[place.ordinal].kernel == "reference"
-            and place.parameter.grad is not None
+            (place.group, reference.Row(p, state[p], hypers[place.group], place.ordinal))
+            for place in self._fallbacks
+            if (p := place.parameter).grad is not None
         ]
         if self._native is not None:
-            written = self._native.execute(torch.get_num_threads())
+            written = cpu.native.execute(self._native, torch.get_num_threads())
             torch.autograd.graph.increment_version(written)
-        differentiable = any(group["differentiable"] for group in groups)
-        with torch.set_grad_enabled(differentiable):
-            for row in rows:
+        for group, row in rows:
+            with torch.set_grad_enabled(differentiable[group]):
                 reference.step(row)
 
     def choices(self, groups: list[dict]) -> dict[Tensor, Choice]:
         """The kernel of each parameter: as in the last step, or as it will be in the first."""
         places = list(_places(groups))
-        if [place.parameter for place in places] != [place.parameter for place in self._places]:
-            self._choices = {}
+        known = {(id(place.parameter), place.ordinal) for place in self._places}
         return {
-            place.parameter: self._choices.get(place.ordinal)
-            or choose(place.parameter, None, groups[place.group]["differentiable"])
+            (p := place.parameter): self._choices[place.ordinal]
+            if (id(p), place.ordinal) in known
+            else choose(p, None, bool(groups[place.group]["differentiable"]))
             for place in places
         }
 
@@ -71,11 +77,12 @@ class Plan:
         for i, hyper in enumerate(hypers):
             if hyper is not self._set[i]:
                 self._set_group(i, hyper)
-        return self._native.check(groups, state) == _FINE
+        return cpu.native.check(self._native, groups, state) == _FINE
 
     def _set_group(self, i: int, hyper: Hyper) -> None:
         spec = hyper.spec
-        self._native.set_group(
+        cpu.native.set_group(
+            self._native,
             i,
             spec.key,
             spec.centered,
@@ -90,29 +97,29 @@ class Plan:
 
     def _build(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         """Choose a kernel for every parameter and give it its state, after checking them all."""
-        self._native, places = None, list(_places(groups))
-        for place in places:
-            if place.parameter.grad is not None:
-                check_tensors(place, state.get(place.parameter, {}))
-        self._places = places
-        for place in places:
-            if place.parameter.grad is not None:
+        self._native, self._settled, places = None, False, list(_places(groups))
+        active = [place for place in places if place.parameter.grad is not None]
+        for place in active:
+            check_tensors(place, state.get(place.parameter, {}), self._differentiable[place.group])
+        with torch.inference_mode(False):
+            for place in active:
                 fill_state(place.parameter, state[place.parameter], hypers[place.group])
+        self._places = places
         self._choices = {
-            place.ordinal: choose(p, p.grad, groups[place.group]["differentiable"])
+            place.ordinal: choose(p := place.parameter, p.grad, self._differentiable[place.group])
             for place in places
-            for p in (place.parameter,)
         }
         if cpu.native is not None:
             self._build_native(groups, state, hypers)
-        # A choice that hung on a gradient is made anew in the next step.
-        self._settled = cpu.native is not None and all(
-            choice.kernel == "cpu" or choose(place.parameter, None, False).kernel != "cpu"
-            for place, choice in zip(places, self._choices.values(), strict=True)
-        )
+        self._fallbacks = [
+            place for place in places if self._choices[place.ordinal].kernel != "cpu"
+        ]
+        # What the kernels do not take is checked, and its choice made, anew in each step.
+        self._settled = not self._fallbacks
 
     def _build_native(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         while True:
+            self._spread_reference(state)
             table: list[list[tuple[Tensor, bool]]] = [[] for _ in groups]
             for place in self._places:
                 fused = self._choices[place.ordinal].kernel == "cpu"
@@ -121,45 +128,88 @@ class Plan:
             self._set = [None] * len(groups)
             if self._native_is_ready(groups, state, hypers):
                 return
-            refused = self._native.check(groups, state)
+            refused = cpu.native.check(self._native, groups, state)
+            if refused < 0:
+                self._choices = dict.fromkeys(self._choices, Choice("reference", _NO_LIST))
+                self._native = None
+                return
             self._choices[refused] = Choice("reference", _DECLINED)
 
+    def _spread_reference(self, state: dict) -> None:
+        """Step by reference, in turn, also whatever shares memory with what goes there already."""
+        slow = [n for n, choice in self._choices.items() if choice.kernel == "reference"]
+        if not slow or len(slow) == len(self._choices):
+            return
+        memory = {place.ordinal: _storages(place.parameter, state) for place in self._places}
+        while slow:
+            taken = memory[slow.pop()]
+            shared = [n for n in memory if self._choices[n].kernel == "cpu" and memory[n] & taken]
+            self._choices |= dict.fromkeys(shared, Choice("reference", _SHARED))
+            slow += shared
 
-def _places(groups: list[dict]):
-    ordinal = 0
+
+def _places(groups: list[dict]) -> Iterator[Place]:
+    ordinal = itertools.count()
     for i, group in enumerate(groups):
-        names = group.get("param_names") or [""] * len(group["params"])
-        for j, p in enumerate(group["params"]):
-            name = f"'{names[j]}'" if names[j] else f"{j} of group {i}"
-            yield Place(i, p, ordinal, f"parameter {name}")
-            ordinal += 1
+        for p, name in zip(group["params"], parameter_names(i, group), strict=True):
+            yield Place(i, p, next(ordinal), name)
 
 
-def check_tensors(place: Place, state: dict[str, Any]) -> None:
+def _storages(p: Tensor, state: Mapping[Tensor, dict]) -> set[int]:
+    """Where the memory that a step of `p` reads or writes begins (nothing without a gradient)."""
+    if p.grad is None:
+        return set()
+    held = [t for t in (p, p.grad, *state[p].values()) if isinstance(t, Tensor)]
+    try:
+        return {t.untyped_storage().data_ptr() for t in held if t.device.type == "cpu"} - {0}
+    except RuntimeError:  # of a subclass without storage
+        return set()
+
+
+def check_tensors(place: Place, state: Mapping[str, Any], differentiable: bool) -> None:
     """Refuse a parameter, gradient or state that no kernel can step.
 
-    Raises TypeError for a dtype or layout, ValueError for a shape or overlapping elements.
+    Raises TypeError for a dtype or layout, ValueError for a shape or overlapping elements,
+    RuntimeError for a leaf that autograd does not let anyone write.
     """
     p, gradient = place.parameter, place.parameter.grad
     assert gradient is not None
+    _check_parameter(p, place.name)
+    _check_gradient(p, gradient, place.name)
+    check_state(p, state, place.name)
+    if differentiable and p.is_leaf and p.requires_grad:
+        raise RuntimeError(
+            f"RMSProp: differentiable=True cannot write a leaf that requires a gradient, "
+            f"got {place.name}; optimize its clone()"
+        )
+
+
+def _check_parameter(p: Tensor, name: str) -> None:
     if p.dtype not in STATE_DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in STATE_DTYPES)
-        raise TypeError(f"RMSProp: dtype must be one of {names}, got {p.dtype} in {place.name}")
-    if gradient.layout != torch.strided:
-        raise TypeError(
-            f"RMSProp: sparse gradients are not supported, got {gradient.layout} in {place.name}; "
-            "use a dense gradient (for nn.Embedding, sparse=False)"
-        )
-    if gradient.is_complex() != p.is_complex():
-        raise TypeError(f"RMSProp: got a gradient of {gradient.dtype} for {p.dtype} in {place.name}")
+        raise TypeError(f"RMSProp: dtype must be one of {names}, got {p.dtype} in {name}")
+    if p.layout != torch.strided:
+        raise TypeError(f"RMSProp: {name} must be dense, got {p.layout}; optimize its values")
     if any(size > 1 and stride == 0 for size, stride in zip(p.shape, p.stride(), strict=True)):
         raise ValueError(
-            f"RMSProp: {place.name} is expanded: several of its elements are one in memory; "
+            f"RMSProp: {name} is expanded: several of its elements are one in memory; "
             "optimize the tensor it was expanded from"
         )
-    for name, value in state.items():
-        if isinstance(value, Tensor) and name != "step" and value.shape != p.shape:
-            raise ValueError(
-                f"RMSProp: state '{name}' must have the shape {tuple(p.shape)} of {place.name}, "
-                f"got {tuple(value.shape)}"
-            )
+
+
+def _check_gradient(p: Tensor, gradient: Tensor, name: str) -> None:
+    if gradient.layout != torch.strided:
+        raise TypeError(
+            f"RMSProp: sparse gradients are not supported, got {gradient.layout} in {name}; "
+            "use a dense gradient (for nn.Embedding, sparse=False)"
+        )
+    if gradient.dtype not in STATE_DTYPES or gradient.is_complex() != p.is_complex():
+        raise TypeError(
+            f"RMSProp: got a gradient of {gradient.dtype} for {p.dtype} in {name}; "
+            f"cast it to {p.dtype}"
+        )
+    if gradient.shape != p.shape:
+        raise ValueError(
+            f"RMSProp: got a gradient of shape {tuple(gradient.shape)} for {tuple(p.shape)} "
+            f"in {name}; set it to None where the parameter was replaced"
+        )

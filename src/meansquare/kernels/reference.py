@@ -1,4 +1,4 @@
-"""The rule run as torch operations: every device, tensor subclass and autograd, at torch's speed."""
+"""The rule run as torch operations: any device, subclass and autograd, at torch's speed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,15 +33,15 @@ def step(row: Row) -> None:
     t = float(state["step"])
     h = fold(row.hyper, t, precision_of(p))
     buffers = {name: _real(state[name]) for name in row.hyper.spec.buffers}
-    old, new = _run(row, h, buffers)
+    new = _run(row, h, buffers)
     if p.dtype in (torch.bfloat16, torch.float16):
         key = dice_key(row.hyper.seed, row.ordinal, int(t))
         new = round_stochastically(new, p.dtype, random_bits(p, key))
-    old.copy_(new)
+    p.copy_(torch.complex(new[..., 0], new[..., 1]) if p.is_complex() else new)
 
 
-def _run(row: Row, h: Coefficients, buffers: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """The parameter as real numbers, and what it becomes; the buffers are written."""
+def _run(row: Row, h: Coefficients, buffers: dict[str, Tensor]) -> Tensor:
+    """What the parameter becomes, as real numbers; the buffers are written."""
     gradient = row.parameter.grad
     assert gradient is not None
     p, dtype = _real(row.parameter), buffers["square_avg"].dtype
@@ -50,8 +50,9 @@ def _run(row: Row, h: Coefficients, buffers: dict[str, Tensor]) -> tuple[Tensor,
     out = rmsprop(row.hyper.spec, h, p.to(dtype), _real(gradient).to(dtype), **streams)
     for letter, buffer in streams.items():
         buffer.copy_(getattr(out, letter))
-    return p, out.p
+    return out.p
 
 
 def _real(t: Tensor) -> Tensor:
+    """A complex tensor as pairs of real numbers (a copy where it is a lazy conjugate)."""
     return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t

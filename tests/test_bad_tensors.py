@@ -1,0 +1,163 @@
+"""A tensor that cannot be stepped gets one line, and no tensor of any group is changed."""
+
+import warnings
+
+import pytest
+import torch
+from snapshot import contents, one_line
+from torch import nn
+from twins import every_dtype, parameters, set_gradients
+
+from meansquare import RMSProp
+from meansquare.kernels import cpu
+
+
+def sparse(opt, p):
+    p.grad = torch.ones(p.shape).to_sparse()
+
+
+def integer(opt, p):
+    p.grad_dtype = None
+    p.grad = torch.ones(p.shape, dtype=torch.int32)
+
+
+def float8(opt, p):
+    p.grad_dtype = None
+    p.grad = torch.ones(p.shape).to(torch.float8_e4m3fn)
+
+
+def complex_gradient(opt, p):
+    p.grad_dtype = None
+    p.grad = torch.ones(p.shape, dtype=torch.complex64)
+
+
+def another_shape(opt, p):
+    p.data = p.data[:2].clone()
+
+
+def state_of_another_shape(opt, p):
+    opt.state[p]["square_avg"] = torch.ones(2)
+
+
+def unused_state_of_another_shape(opt, p):
+    opt.state[p]["grad_avg"] = torch.ones(2)
+    opt.param_groups[-1]["centered"] = True
+
+
+def no_tensor(opt, p):
+    opt.state[p]["momentum_buffer"] = 0.5
+
+
+def sparse_state(opt, p):
+    opt.state[p]["square_avg"] = torch.ones(p.shape).to_sparse()
+
+
+def complex_state(opt, p):
+    opt.state[p]["square_avg"] = torch.ones(p.shape, dtype=torch.complex64)
+
+
+def step_count(opt, p):
+    opt.state[p]["step"] = torch.ones(2)
+
+
+def expanded(opt, p):
+    p.data = torch.ones(3, 1).expand(3, 4)
+
+
+def float8_parameter(opt, p):
+    p.data = p.data.to(torch.float8_e4m3fn)
+
+
+def leaf_of_a_differentiable_step(opt, p):
+    opt.param_groups[-1]["differentiable"] = True
+
+
+SPOILED = {
+    sparse: (TypeError, "sparse gradients are not supported", "use a dense gradient"),
+    integer: (
+        TypeError,
+        "got a gradient of torch.int32 for torch.float32",
+        "cast it to torch.float32",
+    ),
+    float8: (TypeError, "got a gradient of torch.float8_e4m3fn", "cast it"),
+    complex_gradient: (TypeError, "got a gradient of torch.complex64 for torch.float32", "cast it"),
+    another_shape: (ValueError, "got a gradient of shape (3, 4) for (2, 4)", "set it to None"),
+    state_of_another_shape: (ValueError, "state 'square_avg' of", "its shape (3, 4), got (2,)"),
+    unused_state_of_another_shape: (
+        ValueError,
+        "state 'grad_avg' of",
+        "its shape (3, 4), got (2,)",
+    ),
+    no_tensor: (TypeError, "state 'momentum_buffer' of", "must be a dense tensor, got 0.5"),
+    sparse_state: (
+        TypeError,
+        "state 'square_avg' of",
+        "must be a dense tensor, got torch.sparse_coo",
+    ),
+    complex_state: (TypeError, "state 'square_avg' of", "got torch.complex64"),
+    step_count: (TypeError, "state 'step' of", "must be a count"),
+    expanded: (ValueError, "is expanded", "optimize the tensor it was expanded from"),
+    float8_parameter: (TypeError, "dtype must be one of float32", "got torch.float8_e4m3fn"),
+    leaf_of_a_differentiable_step: (RuntimeError, "cannot write a leaf", "optimize its clone()"),
+}
+
+
+class Subclassed(nn.Parameter):
+    """Not a plain Parameter: the C++ kernels leave it to torch operations."""
+
+
+@pytest.fixture(params=["compiled", "without_compiler"])
+def compiler(request, monkeypatch):
+    with warnings.catch_warnings():
+        if request.param == "without_compiler":
+            monkeypatch.setattr(cpu, "native", None)
+            warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+@pytest.mark.parametrize("kind", [nn.Parameter, Subclassed])
+@pytest.mark.parametrize("spoil", SPOILED, ids=lambda spoil: spoil.__name__)
+def test_a_bad_last_row_stops_the_step_before_any_row_is_written(spoil, kind, compiler):
+    opt, p = every_dtype(), kind(torch.ones(3, 4))
+    opt.add_param_group({"params": [p], "momentum": 0.9})
+    for t in range(2):
+        set_gradients(t, parameters(opt))
+        opt.step()
+    spoil(opt, p)
+    before = contents_but(opt, p)
+    error, *words = SPOILED[spoil]
+    with pytest.raises(error) as caught:
+        opt.step()
+    assert one_line(caught.value, "parameter 0 of group 4", *words)
+    assert contents_but(opt, p) == before
+
+
+def contents_but(opt, spoiled):
+    """Without the spoiled row, whose tensors may have neither strides nor bytes."""
+    own, last = opt.state.pop(spoiled), opt.param_groups.pop()
+    rows = contents(opt)
+    opt.state[spoiled] = own
+    opt.param_groups.append(last)
+    kept = {name: (id(v), getattr(v, "_version", 0)) for name, v in own.items()}
+    return rows, kept, spoiled._version
+
+
+@pytest.mark.parametrize("spoil", [sparse, integer, expanded, another_shape], ids=str)
+def test_a_bad_row_in_the_first_step_leaves_no_state_behind(spoil, compiler):
+    opt = RMSProp([nn.Parameter(torch.ones(3, 4)) for _ in range(3)], momentum=0.9)
+    set_gradients(0, parameters(opt))
+    spoil(opt, parameters(opt)[-1])
+    with pytest.raises((TypeError, ValueError), match="parameter 2 of group 0"):
+        opt.step()
+    assert not opt.state
+
+
+def test_the_message_names_the_parameter_where_it_has_a_name():
+    layer = nn.Embedding(3, 2, sparse=True)
+    opt = RMSProp(layer.named_parameters())
+    layer(torch.tensor([1])).sum().backward()
+    with pytest.raises(
+        TypeError, match=r"^RMSProp: sparse gradients .* in parameter 'weight'; use"
+    ):
+        opt.step()
+    assert not opt.state

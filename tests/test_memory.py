@@ -1,0 +1,260 @@
+"""Storage moves and is shared under the same Parameters; steps go on as torch's do."""
+
+import threading
+from collections import defaultdict
+
+import pytest
+import torch
+from torch import nn
+from twins import apart, copies, layouts, pair, parameters, set_gradients, walk
+
+from meansquare import RMSProp
+
+ROUNDING = 1e-5  # relative, of 30 steps in float32
+
+
+def clear(opt):
+    opt.state.clear()
+
+
+def new_state(opt):
+    opt.state = defaultdict(dict)
+
+
+def empty_dicts(opt):
+    for p in parameters(opt):
+        opt.state[p] = {}
+
+
+def new_data(opt):
+    for p in parameters(opt):
+        p.data = p.data.mT.contiguous().mT * 2 if p.dim() > 1 else p.data * 2
+
+
+def new_gradient_memory(opt):
+    for p in parameters(opt):
+        p.grad.data = p.grad.data.clone()
+
+
+def swap(opt):
+    for p in parameters(opt):
+        p.grad = None  # torch swaps no tensor that a gradient accumulates into
+        torch.utils.swap_tensors(p, nn.Parameter(p.detach() * 2))
+
+
+def load_buffers(opt):
+    for state in opt.state.values():
+        state["momentum_buffer"] = state["momentum_buffer"] * 0.5
+
+
+def int_steps(opt):
+    for state in opt.state.values():
+        state["step"] = torch.tensor(float(state["step"]))
+
+
+CHANGES = [
+    clear,
+    new_state,
+    empty_dicts,
+    new_data,
+    new_gradient_memory,
+    swap,
+    load_buffers,
+    int_steps,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_storage_changed_between_steps_is_seen(change):
+    opts = pair(layouts(), lr=1e-3, momentum=0.9)
+    for turn in range(3):
+        walk(opts, 10, first=10 * turn)
+        for opt in opts:
+            change(opt)
+    walk(opts, 10, first=30)
+    assert apart(opts) <= ROUNDING
+    assert {s["step"].item() for s in opts[0].state.values()} == {
+        s["step"].item() for s in opts[1].state.values()
+    }
+
+
+def dtype_of(opt):
+    return {value.dtype for s in opt.state.values() for name, value in s.items() if name != "step"}
+
+
+def test_a_module_goes_to_double_and_back_in_mid_run():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    twin = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    twin.load_state_dict(model.state_dict())
+    opts = RMSProp(model.parameters(), lr=1e-3), torch.optim.RMSprop(twin.parameters(), lr=1e-3)
+    for turn, convert in enumerate((nn.Module.double, nn.Module.float, nn.Module.double)):
+        walk(opts, 10, first=10 * turn)
+        convert(model)
+        convert(twin)
+    walk(opts, 10, first=30)
+    # torch keeps the average of a float64 parameter in float32: rounding of float32 remains.
+    assert apart(opts) <= ROUNDING
+    assert dtype_of(opts[0]) == {torch.float64}
+
+
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16], ids=str)
+def test_state_stays_float32_when_a_parameter_goes_to_half_and_back(narrow):
+    opt = RMSProp(layouts(), lr=1e-3, momentum=0.9)
+    walk((opt,), 3)
+    kept = [opt.state[p]["momentum_buffer"].clone() for p in parameters(opt)]
+    for p in parameters(opt):
+        p.grad, p.data = None, p.data.to(narrow)
+    set_gradients(3, parameters(opt))
+    opt.param_groups[0]["alpha"] = opt.param_groups[0]["momentum"] = 0
+    opt.step()
+    assert dtype_of(opt) == {torch.float32}
+    assert all(map(torch.equal, kept, (opt.state[p]["momentum_buffer"] for p in parameters(opt))))
+
+
+def in_turn(ours, theirs):
+    """Optimizers whose result depends on the order of the parameters, by their weight decay."""
+    options = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.5}
+    return RMSProp(ours, **options), torch.optim.RMSprop(theirs, foreach=False, **options)
+
+
+def views(*makes):
+    """Parameters that are views of one buffer, and the same of another buffer."""
+    buffers = [torch.randn(64, generator=torch.Generator().manual_seed(0)) for _ in range(2)]
+    return [[nn.Parameter(make(buffer)) for make in makes] for buffer in buffers]
+
+
+OVERLAPS = {
+    "the_same_twice": (lambda b: b[:40], lambda b: b[:40]),
+    "shifted": (lambda b: b[:40], lambda b: b[20:60]),
+    "inside": (lambda b: b[:60], lambda b: b[10:20], lambda b: b[12:15]),
+    "a_chain": (lambda b: b[:20], lambda b: b[15:35], lambda b: b[30:50], lambda b: b[45:64]),
+    "interleaved": (lambda b: b[::2], lambda b: b[1::2], lambda b: b[:30]),
+    "transposed": (lambda b: b.view(8, 8), lambda b: b.view(8, 8).T),
+    "neighbours": (lambda b: b[:32], lambda b: b[32:]),
+}
+
+
+@pytest.mark.parametrize("makes", OVERLAPS.values(), ids=OVERLAPS)
+def test_parameters_that_overlap_are_stepped_in_order_as_in_torch(makes):
+    ours, theirs = views(*makes)
+    opts = in_turn(ours, theirs)
+    walk(opts, 20)
+    assert apart(opts) <= ROUNDING
+
+
+def test_large_parameters_that_overlap_are_stepped_in_order_on_several_threads():
+    buffers = [torch.ones(200_000) for _ in range(2)]
+    ours, theirs = ([nn.Parameter(b[:150_000]), nn.Parameter(b[50_000:])] for b in buffers)
+    opts = in_turn(ours, theirs)
+    walk(opts, 3)
+    assert apart(opts) <= ROUNDING
+
+
+BORROWED = {
+    "the_parameter_before": lambda ps, p: ps[p - 1].detach(),
+    "the_parameter_after": lambda ps, p: ps[(p + 1) % len(ps)].detach(),
+    "a_view_of_another": lambda ps, p: ps[0].detach().flip(0) if p == 0 else ps[0].detach().T,
+    "itself": lambda ps, p: ps[p].detach(),
+}
+
+
+@pytest.mark.parametrize("gradient", BORROWED.values(), ids=BORROWED)
+def test_a_gradient_in_the_memory_of_a_parameter_gives_torchs_result(gradient):
+    source = torch.Generator().manual_seed(0)
+    start = [torch.randn(6, 6, generator=source) for _ in range(3)]
+    opts = pair([nn.Parameter(x) for x in start], momentum=0.9, foreach=False)
+    for opt in opts:
+        own = parameters(opt)
+        for i, p in enumerate(own):
+            p.grad = gradient(own, i)
+        for _ in range(10):
+            opt.step()
+    assert apart(opts) <= ROUNDING
+
+
+def test_a_gradient_that_lies_across_its_own_parameter_is_read_before_it_is_written():
+    """torch refuses this one: some elements of the input and the written-to tensor are shared."""
+    buffer = torch.arange(1.0, 41.0)
+    p, plain = nn.Parameter(buffer[:39]), nn.Parameter(buffer[:39].clone())
+    p.grad, plain.grad = buffer[1:], buffer[1:].clone()
+    RMSProp([p], alpha=0).step()
+    RMSProp([plain], alpha=0).step()
+    assert torch.equal(p, plain)
+
+
+@pytest.mark.parametrize("slow", [0, 1, 2])
+def test_order_holds_between_rows_of_different_backends(slow):
+    ours, theirs = views(lambda b: b[:40], lambda b: b[20:60], lambda b: b[30:64])
+    opts = in_turn(ours, theirs)
+    for t in range(10):
+        set_gradients(t, ours, theirs)
+        ours[slow].grad = torch.complex(ours[slow].grad, -ours[slow].grad).conj().imag
+        theirs[slow].grad = ours[slow].grad.clone()
+        for opt in opts:
+            opt.step()
+    assert apart(opts) <= ROUNDING
+
+
+@pytest.mark.parametrize("kind", [RMSProp, torch.optim.RMSprop])
+def test_a_backward_through_weights_that_a_step_has_changed_raises(kind):
+    weight, x = nn.Parameter(torch.ones(3)), torch.ones(3, requires_grad=True)
+    opt, loss = kind([weight]), (weight * x).square().sum()
+    loss.backward(retain_graph=True)
+    opt.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_steps_in_inference_mode_leave_state_that_steps_outside_can_write():
+    opt, plain = RMSProp(layouts(), momentum=0.9), RMSProp(layouts(), momentum=0.9)
+    set_gradients(0, parameters(opt), parameters(plain))
+    with torch.inference_mode():
+        opt.step()
+    plain.step()
+    for own in (opt, plain):
+        own.step()
+    assert not any(v.is_inference() for state in opt.state.values() for v in state.values())
+    assert all(map(torch.equal, parameters(opt), parameters(plain)))
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_two_threads_step_one_module_with_two_optimizers(size):
+    p = nn.Parameter(torch.zeros(size))
+    p.grad = torch.ones(size)
+    opts = [RMSProp([p], lr=1e-3) for _ in range(2)]
+    alone = RMSProp([q := nn.Parameter(torch.zeros(size))], lr=1e-3)
+    q.grad = p.grad.clone()
+
+    def run(opt):
+        for _ in range(100):
+            opt.step()
+
+    threads = [threading.Thread(target=run, args=(opt,)) for opt in opts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    run(alone)
+    for opt in opts:
+        assert torch.equal(opt.state[p]["square_avg"], alone.state[q]["square_avg"])
+        assert opt.state[p]["step"] == 100
+    # Both move one weight; of two moves at the same time one may be lost, as with torch.
+    assert bool((p <= q * (1 - 1e-4)).all())
+    assert bool((p >= 2 * q * (1 + 1e-4)).all())
+
+
+def test_two_threads_step_two_modules_as_one_thread_would():
+    opts = [RMSProp([nn.Parameter(torch.ones(150_000))], momentum=0.9) for _ in range(2)]
+    alone = [RMSProp(copies(parameters(opt)), momentum=0.9) for opt in opts]
+    for opt in (*opts, *alone):
+        set_gradients(0, parameters(opt))
+    threads = [threading.Thread(target=lambda o=o: [o.step() for _ in range(30)]) for o in opts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for opt, single in zip(opts, alone, strict=True):
+        for _ in range(30):
+            single.step()
+        assert torch.equal(*parameters(opt), *parameters(single))
