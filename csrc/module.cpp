@@ -87,6 +87,7 @@ PyObject* gradient_of(PyObject* parameter) {
 }
 
 NB_MODULE(_native, m) {
+    nb::set_leak_warnings(false);  // an optimizer alive at exit is no leak
     chosen = instruction_sets[0];
     for (size_t i = 0; !chosen->usable(); ++i) chosen = instruction_sets[i + 1];
 

@@ -135,11 +135,11 @@ void prepare(PlanRow& row, const Group& group) {
     if (row.format[P] != row.precision()) row.dice = Dice::of(group.seed, row.ordinal, uint64_t(t));
     if (!group.debias) return;
     const double debias = 1.0 / (1.0 - std::pow(group.alpha, t));
-    row.own32 = group.float32;
-    row.own64 = group.float64;
-    row.own32.debias = float(debias);
-    row.own64.debias = debias;
-    row.coefficients = wide ? static_cast<const void*>(&row.own64) : &row.own32;
+    if (!row.own) row.own.reset(new Corrected);
+    *row.own = {group.float32, group.float64};
+    row.own->float32.debias = float(debias);
+    row.own->float64.debias = debias;
+    row.coefficients = wide ? static_cast<const void*>(&row.own->float64) : &row.own->float32;
 }
 
 // The step count is the plan's to advance: its place is looked up once for each tensor that holds

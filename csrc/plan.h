@@ -1,5 +1,6 @@
 // The table of tensors that one call of the kernels works through, checked anew in each step.
 #pragma once
+#include <memory>
 #include <utility>
 
 #include "kernels.h"
@@ -22,6 +23,11 @@ struct Streams {
     Placement at[STREAMS];
 };
 
+struct Corrected {
+    Coefficients<float> float32;
+    Coefficients<double> float64;
+};
+
 struct PlanRow : Row {
     PyObject* parameter = nullptr;  // borrowed: compared with the group's list, never followed
     bool native = true;             // false: the reference backend has it
@@ -34,8 +40,7 @@ struct PlanRow : Row {
     Ref step_tensor, step_memory;   // the count's tensor, and one that keeps its memory alive
     double* step = nullptr;
     char* gradient = nullptr;       // where it lay when it was last found apart from all writes
-    Coefficients<float> own32{};  // bias-corrected for this tensor's step count
-    Coefficients<double> own64{};
+    std::unique_ptr<Corrected> own;  // coefficients for this tensor's step count
 };
 
 class Plan {

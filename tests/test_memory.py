@@ -135,19 +135,44 @@ OVERLAPS = {
 }
 
 
+@pytest.mark.parametrize("turn", [list, reversed, lambda makes: makes[2:] + makes[:2]])
 @pytest.mark.parametrize("makes", OVERLAPS.values(), ids=OVERLAPS)
-def test_parameters_that_overlap_are_stepped_in_order_as_in_torch(makes):
-    ours, theirs = views(*makes)
-    opts = in_turn(ours, theirs)
+def test_parameters_that_overlap_are_stepped_in_order_as_in_torch(makes, turn):
+    opts = in_turn(*views(*turn(makes)))
     walk(opts, 20)
     assert apart(opts) <= ROUNDING
 
 
-def test_large_parameters_that_overlap_are_stepped_in_order_on_several_threads():
-    buffers = [torch.ones(200_000) for _ in range(2)]
-    ours, theirs = ([nn.Parameter(b[:150_000]), nn.Parameter(b[50_000:])] for b in buffers)
+JOB = 1 << 14  # elements that a thread takes at a time
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_do_not_race_for_the_memory_of_parameters_that_overlap(four_threads):
+    buffers = [torch.ones(JOB) for _ in range(2)]
+    ours, theirs = ([nn.Parameter(buffer[:]) for _ in range(8)] for buffer in buffers)
     opts = in_turn(ours, theirs)
-    walk(opts, 3)
+    walk(opts, 10)
+    assert apart(opts) <= ROUNDING
+
+
+def test_threads_do_not_race_for_a_parameter_that_is_another_ones_gradient(four_threads):
+    source = torch.Generator().manual_seed(0)
+    opts = in_turn(
+        start := [nn.Parameter(torch.randn(JOB, generator=source)) for _ in range(8)], copies(start)
+    )
+    for own in map(parameters, opts):
+        for p, gradient in zip(own, own[-1:] + own[:-1], strict=True):
+            p.grad = gradient.detach()
+    for _ in range(10):
+        for opt in opts:
+            opt.step()
     assert apart(opts) <= ROUNDING
 
 

@@ -1,16 +1,28 @@
 """No NaN and no runaway step of the optimizer's own making, where torch has both."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
 
 import meansquare.rules
 from meansquare import RMSProp
+from meansquare.kernels import cpu
 
 Torch = torch.optim.RMSprop
 LR = 1e-3
 SIZES = 512
 LIMIT = 1100 * LR  # the floor of the variance, v * 2**-20, bounds a step near 1024 * lr
+
+
+@pytest.fixture(params=["kernels", "reference"])
+def backend(request, monkeypatch):
+    with warnings.catch_warnings():
+        if request.param == "reference":
+            monkeypatch.setattr(cpu, "native", None)
+            warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def moves(opt, gradients):
@@ -75,7 +87,7 @@ def test_centered_stays_finite_and_bounded_where_torch_runs_away(noise, steps, d
     assert not largest(theirs) <= LIMIT  # NaN, or a step of thousands of lr
 
 
-def test_without_its_floor_centered_runs_away_too(monkeypatch):
+def test_without_its_floor_centered_runs_away_too(monkeypatch, backend):
     monkeypatch.setattr(meansquare.rules, "VARIANCE_FLOOR", {"float32": 0.0, "float64": 0.0})
     opt = RMSProp([parameter()], lr=LR, centered=True)
     assert not largest(moves(opt, nearly_constant(0, 4000))) <= LIMIT
@@ -99,7 +111,7 @@ def test_centered_in_float64_is_bounded_by_its_own_floor():
 @pytest.mark.parametrize(
     "options", [{}, {"bias_correction": True}, {"momentum": 0.9}, {"eps_place": "max"}]
 )
-def test_a_gradient_whose_square_overflows_makes_no_nan_when_centered(size, options):
+def test_a_gradient_whose_square_overflows_makes_no_nan_when_centered(size, options, backend):
     torch_options = {name: value for name, value in options.items() if name == "momentum"}
     gradients = [torch.tensor(sign * size) for sign in (1.0, -1.0, 1.0)]
     ours = RMSProp([parameter()], lr=LR, centered=True, **options)
@@ -112,7 +124,7 @@ HALF = {"a_zero_gradient": 0.0, "a_gradient_of_1e-4": 1e-4}
 
 
 @pytest.mark.parametrize("g", HALF.values(), ids=HALF)
-def test_float16_keeps_an_eps_that_torch_rounds_to_zero(g):
+def test_float16_keeps_an_eps_that_torch_rounds_to_zero(g, backend):
     ours, theirs = (
         moves(kind([parameter(torch.float16)], lr=LR, eps=1e-8), [torch.tensor(g)] * 3)
         for kind in (RMSProp, Torch)
@@ -134,7 +146,7 @@ ZERO = {
     "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
 )
 @pytest.mark.parametrize("options", ZERO.values(), ids=ZERO)
-def test_zero_gradients_without_eps_leave_the_parameter_where_it_is(options, dtype):
+def test_zero_gradients_without_eps_leave_the_parameter_where_it_is(options, dtype, backend):
     zeros = [torch.zeros(())] * 3
     ours = RMSProp([parameter(dtype, value=1.0)], eps=0, **options)
     assert largest(moves(ours, zeros)) == 0
@@ -144,7 +156,7 @@ def test_zero_gradients_without_eps_leave_the_parameter_where_it_is(options, dty
 
 @pytest.mark.parametrize("options", ZERO.values(), ids=ZERO)
 @pytest.mark.parametrize("g", [1e-45, 1e-40, 1e-30, 1e-23, 1e-20, 1e-19, 3e-19])
-def test_gradients_that_vanish_when_squared_make_no_runaway_step(g, options):
+def test_gradients_that_vanish_when_squared_make_no_runaway_step(g, options, backend):
     opt = RMSProp([parameter()], lr=LR, eps=0, **options)
     assert largest(moves(opt, [torch.tensor(g)] * 200)) <= 10 * LIMIT  # 10: momentum 0.9
 
@@ -182,7 +194,7 @@ def test_a_bfloat16_average_does_not_stall():
     assert stuck.float().mean().item() < 0.6
 
 
-def test_a_nan_in_a_gradient_stays_in_its_own_element():
+def test_a_nan_in_a_gradient_stays_in_its_own_element(backend):
     for options in ZERO.values():
         opt = RMSProp([p := parameter(value=1.0)], **options)
         p.grad = torch.where(torch.arange(SIZES) == 5, torch.nan, 1.0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import optimizer
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from meansquare.kernels import warn_without_compiler
@@ -108,6 +109,13 @@ class RMSProp(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Step every parameter that has a gradient; returns what the closure returned."""
+        return self._watched_step(closure) if _is_watched(self) else self._step(closure)
+
+    # torch would put every step, watched or not, into a profiler's record, which takes longer than
+    # the step of a small model.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -115,6 +123,8 @@ class RMSProp(Optimizer):
         hypers = [self._hyper(i, group) for i, group in enumerate(self.param_groups)]
         self._plan.step(self.param_groups, self.state, hypers)
         return loss
+
+    _watched_step = Optimizer.profile_hook_step(_step)
 
     def explain(self) -> None:
         """Print which kernel steps which tensors, why a tensor falls back, and bytes of state."""
@@ -130,7 +140,6 @@ class RMSProp(Optimizer):
                 why = f" ({choice.reason})" if choice.reason else ""
                 print(f"  {choice.kernel}: {_described(tensors, self.state)}{why}")
 
-    @torch.compiler.disable
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state dict of this class or of torch.optim.RMSprop and go on from there.
 
@@ -174,6 +183,17 @@ class RMSProp(Optimizer):
         if all(type(value) in _PLAIN for value in values):  # others change in place
             self._hypers[i] = values, hyper
         return hyper
+
+
+def _is_watched(opt: Optimizer) -> bool:
+    """Whether a profiler or a hook wants to know of this step."""
+    return bool(
+        torch.autograd.profiler._is_profiler_enabled
+        or opt._optimizer_step_pre_hooks
+        or opt._optimizer_step_post_hooks
+        or optimizer._global_optimizer_pre_hooks
+        or optimizer._global_optimizer_post_hooks
+    )
 
 
 def _check(group: Mapping[str, Any], where: str) -> Hyper:
