@@ -9,6 +9,7 @@ RMSProp (v += g; p -= g, in the same threads) and computes nothing.
 """
 
 import argparse
+import itertools
 import os
 import platform
 import statistics
@@ -59,7 +60,7 @@ def training(model: nn.Module, inputs: Tensor, name: str) -> Workload:
 def perceptron(*widths: int) -> nn.Module:
     torch.manual_seed(0)
     layers: list[nn.Module] = []
-    for wide, narrow in zip(widths, widths[1:], strict=False):
+    for wide, narrow in itertools.pairwise(widths):
         layers += [nn.Linear(wide, narrow), nn.Tanh()]
     return nn.Sequential(*layers[:-1])
 

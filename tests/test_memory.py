@@ -156,7 +156,7 @@ def four_threads():
 
 def test_threads_do_not_race_for_the_memory_of_parameters_that_overlap(four_threads):
     buffers = [torch.ones(JOB) for _ in range(2)]
-    ours, theirs = ([nn.Parameter(buffer[:]) for _ in range(8)] for buffer in buffers)
+    ours, theirs = ([nn.Parameter(buffer[:]) for _ in range(60)] for buffer in buffers)
     opts = in_turn(ours, theirs)
     walk(opts, 10)
     assert apart(opts) <= ROUNDING
@@ -165,7 +165,7 @@ def test_threads_do_not_race_for_the_memory_of_parameters_that_overlap(four_thre
 def test_threads_do_not_race_for_a_parameter_that_is_another_ones_gradient(four_threads):
     source = torch.Generator().manual_seed(0)
     opts = in_turn(
-        start := [nn.Parameter(torch.randn(JOB, generator=source)) for _ in range(8)], copies(start)
+        start := [nn.Parameter(torch.randn(JOB, generator=source)) for _ in range(60)], copies(start)
     )
     for own in map(parameters, opts):
         for p, gradient in zip(own, own[-1:] + own[:-1], strict=True):

@@ -24,7 +24,20 @@ ULP = 0
 
 @triton.jit
 def elementwise(
-    rule: tl.constexpr, data, n, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, size: tl.constexpr
+    rule: tl.constexpr,
+    data,
+    n,
+    scale,
+    l2,
+    keep,
+    alpha,
+    gain,
+    debias,
+    floor,
+    eps,
+    mu,
+    lr,
+    size: tl.constexpr,
 ):
     i = tl.arange(0, size)
     mask = i < n

@@ -176,9 +176,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when stale")
     check = parser.parse_args().check
     stale = [
-        path
-        for path, text in TARGETS.items()
-        if not path.exists() or path.read_text() != text()
+        path for path, text in TARGETS.items() if not path.exists() or path.read_text() != text()
     ]
     for path in stale:
         name = path.relative_to(ROOT)

@@ -6,8 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import optimizer
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _global_optimizer_post_hooks,
+    _global_optimizer_pre_hooks,
+)
 
 from meansquare.kernels import warn_without_compiler
 from meansquare.kernels.plan import Plan
@@ -191,8 +195,8 @@ def _is_watched(opt: Optimizer) -> bool:
         torch.autograd.profiler._is_profiler_enabled
         or opt._optimizer_step_pre_hooks
         or opt._optimizer_step_post_hooks
-        or optimizer._global_optimizer_pre_hooks
-        or optimizer._global_optimizer_post_hooks
+        or _global_optimizer_pre_hooks
+        or _global_optimizer_post_hooks
     )
 
 

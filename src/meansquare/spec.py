@@ -124,8 +124,8 @@ def _number(name: str, value: Any, where: str) -> float:
             raise TypeError
         return float(value.item() if hasattr(value, "item") else value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-        kind = f"{type(value).__name__}{shape}" if shape else repr(value)
+        shape = getattr(value, "shape", None)
+        kind = repr(value) if shape is None else f"{type(value).__name__} of shape {tuple(shape)}"
         raise TypeError(f"RMSProp: {name} must be a number, got {kind}{where}") from None
 
 

@@ -8,6 +8,7 @@ from meansquare.rules import Precision
 _WORD = 0xFFFFFFFF
 _LONG = 0xFFFFFFFFFFFFFFFF
 
+
 def precision_of(p: Tensor) -> Precision:
     return "float64" if p.dtype in (torch.float64, torch.complex128) else "float32"
 
