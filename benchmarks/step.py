@@ -39,14 +39,14 @@ class Workload:
 
 def tensors(sizes: list[int]) -> list[Tensor]:
     torch.manual_seed(0)
-    params = [nn.Parameter(torch.randn(size)) for size in sizes]
+    params: list[Tensor] = [nn.Parameter(torch.randn(size)) for size in sizes]
     for p in params:
         p.grad = torch.randn_like(p)
     return params
 
 
 def training(model: nn.Module, inputs: Tensor, name: str) -> Workload:
-    params = list(model.parameters())
+    params: list[Tensor] = [*model.parameters()]
 
     def train() -> None:
         for p in params:
@@ -117,13 +117,24 @@ def fused_adam_trick(params: list[Tensor]) -> Step:
     """torch's fused Adam with beta1 = 0 and its first moment aliased to the gradient."""
     squares = [torch.zeros_like(p) for p in params]
     steps = [torch.tensor(1e9) for _ in params]
-    options = {"lr": LR, "beta1": 0.0, "beta2": 0.99, "weight_decay": 0.0, "eps": 1e-8}
 
     @torch.no_grad()
     def step() -> None:
-        grads = [p.grad for p in params]
-        torch._fused_adam_(  # pyright: ignore[reportPrivateUsage]
-            params, grads, grads, squares, [], steps, **options, amsgrad=False, maximize=False
+        grads = [p.grad for p in params if p.grad is not None]
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
+            params,
+            grads,
+            grads,
+            squares,
+            [],
+            steps,
+            lr=LR,
+            beta1=0.0,
+            beta2=0.99,
+            weight_decay=0.0,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
         )
 
     return step

@@ -94,7 +94,7 @@ def test_the_wheel_carries_everything_but_tests(without_compiler):
     sources = {
         str(path.relative_to(ROOT / "src"))
         for path in (ROOT / "src/meansquare").rglob("*")
-        if path.suffix in (".py", ".j2", ".typed")
+        if path.suffix in (".py", ".pyi", ".j2", ".typed")
     }
     assert sources <= names
     assert not any("test" in name for name in names)

@@ -128,6 +128,7 @@ OVERLAPS = {
     "the_same_twice": (lambda b: b[:40], lambda b: b[:40]),
     "shifted": (lambda b: b[:40], lambda b: b[20:60]),
     "inside": (lambda b: b[:60], lambda b: b[10:20], lambda b: b[12:15]),
+    "two_inside": (lambda b: b[30:40], lambda b: b[:60], lambda b: b[10:20]),
     "a_chain": (lambda b: b[:20], lambda b: b[15:35], lambda b: b[30:50], lambda b: b[45:64]),
     "interleaved": (lambda b: b[::2], lambda b: b[1::2], lambda b: b[:30]),
     "transposed": (lambda b: b.view(8, 8), lambda b: b.view(8, 8).T),
@@ -146,34 +147,36 @@ def test_parameters_that_overlap_are_stepped_in_order_as_in_torch(makes, turn):
 JOB = 1 << 14  # elements that a thread takes at a time
 
 
-@pytest.fixture
-def four_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
+def overlapping():
+    buffer = torch.ones(JOB)
+    params = [nn.Parameter(buffer[:]) for _ in range(60)]
+    set_gradients(0, params)
+    return params
 
 
-def test_threads_do_not_race_for_the_memory_of_parameters_that_overlap(four_threads):
-    buffers = [torch.ones(JOB) for _ in range(2)]
-    ours, theirs = ([nn.Parameter(buffer[:]) for _ in range(60)] for buffer in buffers)
-    opts = in_turn(ours, theirs)
-    walk(opts, 10)
-    assert apart(opts) <= ROUNDING
-
-
-def test_threads_do_not_race_for_a_parameter_that_is_another_ones_gradient(four_threads):
+def in_a_ring():
+    """Each parameter is the gradient of the next."""
     source = torch.Generator().manual_seed(0)
-    opts = in_turn(
-        start := [nn.Parameter(torch.randn(JOB, generator=source)) for _ in range(60)], copies(start)
-    )
-    for own in map(parameters, opts):
-        for p, gradient in zip(own, own[-1:] + own[:-1], strict=True):
-            p.grad = gradient.detach()
-    for _ in range(10):
-        for opt in opts:
+    params = [nn.Parameter(torch.randn(JOB, generator=source)) for _ in range(60)]
+    for p, gradient in zip(params, params[-1:] + params[:-1], strict=True):
+        p.grad = gradient.detach()
+    return params
+
+
+@pytest.mark.parametrize("make", [overlapping, in_a_ring])
+def test_threads_do_not_race_for_memory_that_rows_share(make):
+    def stepped(threads):
+        torch.set_num_threads(threads)
+        opt = RMSProp(make(), lr=0.05, weight_decay=0.5)
+        for _ in range(10):
             opt.step()
-    assert apart(opts) <= ROUNDING
+        return parameters(opt)
+
+    before = torch.get_num_threads()
+    try:
+        assert all(map(torch.equal, stepped(1), stepped(4)))
+    finally:
+        torch.set_num_threads(before)
 
 
 BORROWED = {
