@@ -168,7 +168,7 @@ def test_threads_do_not_race_for_memory_that_rows_share(make):
     def stepped(threads):
         torch.set_num_threads(threads)
         opt = RMSProp(make(), lr=0.05, weight_decay=0.5)
-        for _ in range(10):
+        for _ in range(30):
             opt.step()
         return parameters(opt)
 
