@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from twins import SHAPES, copies, distance, layouts, parameters, set_gradients, walk
+from twins import SHAPES, copies, distance, gradient_of, layouts, parameters, set_gradients, walk
 
 from meansquare import RMSProp, backends
 from meansquare.kernels import cpu, warn_without_compiler
@@ -278,7 +278,7 @@ def test_subclasses_are_stepped_whenever_they_get_a_gradient():
     same.step()
     for t in range(3):
         set_gradients(t, [p])
-        q.grad = p.grad.clone().as_subclass(Wrapped)
+        q.grad = gradient_of(p).clone().as_subclass(Wrapped)
         for own in (opt, same):
             own.param_groups[0]["momentum"] = 0.9 * t
             own.step()

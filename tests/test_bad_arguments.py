@@ -3,6 +3,7 @@
 import itertools
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,7 +130,7 @@ def test_anything_that_is_one_number_is_a_learning_rate(value):
 
 
 def test_numbers_that_change_in_place_are_read_anew():
-    lr = np.array(0.5)
+    lr: Any = np.array(0.5)
     opt, plain = RMSProp(layouts(), lr=lr), RMSProp(layouts(), lr=0.5)
     walk((opt, plain), 1)
     lr[...], plain.param_groups[0]["lr"] = 0.25, 0.25
@@ -170,8 +171,9 @@ def test_what_is_no_group_is_refused_alike_and_not_added(group):
 
 
 def test_an_option_that_does_not_exist_is_refused():
+    unknown: dict[str, Any] = {"betas": (0.9, 0.99)}
     with pytest.raises(TypeError, match="unexpected keyword argument 'betas'"):
-        RMSProp(layouts(), betas=(0.9, 0.99))
+        RMSProp(layouts(), **unknown)
 
 
 @given(

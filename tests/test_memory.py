@@ -6,7 +6,7 @@ from collections import defaultdict
 import pytest
 import torch
 from torch import nn
-from twins import apart, copies, layouts, pair, parameters, set_gradients, walk
+from twins import apart, copies, gradient_of, layouts, pair, parameters, set_gradients, walk
 
 from meansquare import RMSProp
 
@@ -33,7 +33,7 @@ def new_data(opt):
 
 def new_gradient_memory(opt):
     for p in parameters(opt):
-        p.grad.data = p.grad.data.clone()
+        gradient_of(p).data = gradient_of(p).clone()
 
 
 def swap(opt):
@@ -114,8 +114,11 @@ def test_state_stays_float32_when_a_parameter_goes_to_half_and_back(narrow):
 
 def in_turn(ours, theirs):
     """Optimizers whose result depends on the order of the parameters, by their weight decay."""
-    options = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.5}
-    return RMSProp(ours, **options), torch.optim.RMSprop(theirs, foreach=False, **options)
+    settings = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.5}
+    return tuple(
+        kind([{"params": own, **settings}], foreach=False)
+        for kind, own in ((RMSProp, ours), (torch.optim.RMSprop, theirs))
+    )
 
 
 def views(*makes):

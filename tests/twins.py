@@ -79,6 +79,11 @@ def pair(
     return make(RMSProp, list(params)), make(torch.optim.RMSprop, copies(params))
 
 
+def gradient_of(p: Tensor) -> Tensor:
+    assert p.grad is not None
+    return p.grad
+
+
 def parameters(opt: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in opt.param_groups for p in group["params"]]
 

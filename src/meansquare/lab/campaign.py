@@ -10,13 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import record, report, terminal
-from .compare import choose, summarize
-from .errors import LabError
-from .record import Folder, Journal, Record
-from .schedule import Crew, Finished
-from .setups import SETUPS
-from .study import Plan, Study
+from meansquare.lab import record, report, terminal
+from meansquare.lab.compare import choose, summarize
+from meansquare.lab.errors import LabError
+from meansquare.lab.record import Folder, Journal, Record
+from meansquare.lab.schedule import Crew, Finished
+from meansquare.lab.setups import SETUPS
+from meansquare.lab.study import Plan, Study
 
 STOPPED = 130
 
@@ -67,7 +67,7 @@ def _open_folder(study: Study, out: Path) -> Folder:
         folder = record.load(out)
         record.require_same(folder, study.protocol)
         return folder
-    from .tasks import load_task
+    from meansquare.lab.tasks import load_task
 
     facts = {name: asdict(load_task(name).facts) for name in study.tasks}
     setups = {

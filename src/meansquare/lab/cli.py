@@ -13,11 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .environment import platform_name, package_version, usable_cores
-from .errors import LabError
-from .setups import SETUPS
-from .study import Study
-from .tasks import TASKS
+from meansquare.lab.environment import package_version, platform_name, usable_cores
+from meansquare.lab.errors import LabError
+from meansquare.lab.setups import SETUPS
+from meansquare.lab.study import Study
+from meansquare.lab.tasks import TASKS
 
 REFUSED, STOPPED = 2, 130
 EXTRAS = ("sklearn", "statsmodels", "matplotlib", "jinja2", "scipy")
@@ -79,16 +79,18 @@ def compare(
     )
     workers = usable_cores() if jobs is None else _at_least_one("--jobs", jobs, "processes")
     _require_extras("compare")
-    from .campaign import conduct
+    from meansquare.lab.campaign import conduct
 
     return conduct(study, out, workers, console)
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Run folder of a finished compare.")]) -> int:
+def report(
+    folder: Annotated[Path, typer.Argument(help="Run folder of a finished compare.")],
+) -> int:
     """Rebuild the figures and the page of a finished run folder."""
     _require_extras("report")
-    from .campaign import publish_finished
+    from meansquare.lab.campaign import publish_finished
 
     publish_finished(folder, console)
     return 0
@@ -105,7 +107,8 @@ def doctor() -> int:
         console.print(f"{name:12}{package_version(name) or 'not installed'}", highlight=False)
     console.print(f"{'python':12}{sys.version.split()[0]}, {platform_name()}", highlight=False)
     console.print(
-        f"{'cores':12}{usable_cores()} usable, {torch.get_num_threads()} torch threads", highlight=False
+        f"{'cores':12}{usable_cores()} usable, {torch.get_num_threads()} torch threads",
+        highlight=False,
     )
     table = Table("backend", "live", "why")
     for backend in meansquare.backends():
@@ -140,13 +143,13 @@ def _at_least_one(option: str, value: int, what: str) -> int:
 def _require_extras(command: str) -> None:
     missing = [name for name in EXTRAS if importlib.util.find_spec(name) is None]
     if missing:
-        raise LabError(
-            f"{command} needs {', '.join(missing)}; run: pip install 'meansquare[lab]'"
-        )
+        raise LabError(f"{command} needs {', '.join(missing)}; run: pip install 'meansquare[lab]'")
 
 
 def _refuse(arguments: Sequence[str], message: str) -> int:
-    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    commands = {
+        command.callback.__name__ for command in app.registered_commands if command.callback
+    }
     who = " ".join(["meansquare", *(name for name in arguments[:1] if name in commands)])
     print(f"{who}: {' '.join(message.split())}", file=sys.stderr)
     return REFUSED

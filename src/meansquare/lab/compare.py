@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .record import Folder, Record
+from meansquare.lab.record import Folder, Record
 
 Verdict = Literal["best", "tie", "behind", "diverged", "undecided"]
 Edge = Literal["lowest", "highest"]
@@ -72,7 +72,9 @@ class TaskSummary:
         """Best mean first, arms without a mean last."""
         sign = -1.0 if self.facts["higher_is_better"] else 1.0
         return tuple(
-            sorted(self.arms, key=lambda a: (a.mean is None, 0.0 if a.mean is None else sign * a.mean))
+            sorted(
+                self.arms, key=lambda a: (a.mean is None, 0.0 if a.mean is None else sign * a.mean)
+            )
         )
 
 

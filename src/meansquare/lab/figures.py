@@ -13,14 +13,14 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.lines import Line2D  # noqa: E402
-from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator, NullFormatter  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator, NullFormatter
 
-from .compare import Arm, TaskSummary  # noqa: E402
-from .wording import number, rate  # noqa: E402
+from meansquare.lab.compare import Arm, TaskSummary
+from meansquare.lab.wording import number, rate
 
 WIDTH, HEIGHT = 460 / 72, 330 / 72
 OURS = "rmsprop"
@@ -98,7 +98,11 @@ TIME_CAPTION = "Median time of one optimizer.step(), and its share of the traini
 
 
 def _picture(
-    task: TaskSummary, kind: str, title: str, fill: Callable[[Axes, TaskSummary], None], caption: str
+    task: TaskSummary,
+    kind: str,
+    title: str,
+    fill: Callable[[Axes, TaskSummary], None],
+    caption: str,
 ) -> Picture:
     name = f"{task.facts['name']}-{kind}"
     with _canvas() as (figure, axes):
@@ -142,7 +146,12 @@ def _draw_loss(axes: Axes, task: TaskSummary) -> None:
         epochs = range(1, len(columns) + 1)
         means = [math.fsum(column) / len(column) for column in columns]
         axes.fill_between(
-            epochs, list(map(min, columns)), list(map(max, columns)), color=look.color, alpha=0.16, lw=0
+            epochs,
+            list(map(min, columns)),
+            list(map(max, columns)),
+            color=look.color,
+            alpha=0.16,
+            lw=0,
         )
         axes.plot(epochs, means, color=look.color, lw=_line_width(arm), zorder=_order(arm))
         for curve, score in zip(arm.curves, arm.scores, strict=True):

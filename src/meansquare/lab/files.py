@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .errors import LabError
+from meansquare.lab.errors import LabError
 
 
 def replace_file(path: Path, content: bytes) -> None:

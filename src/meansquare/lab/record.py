@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from .errors import LabError
-from .files import make_folder, replace_file, unwritable
-from .study import Phase, Plan, fingerprint
+from meansquare.lab.errors import LabError
+from meansquare.lab.files import make_folder, replace_file, unwritable
+from meansquare.lab.study import Phase, Plan, fingerprint
 
 SCHEMA = 1
 FILE_NAME = "records.jsonl"
@@ -120,7 +120,9 @@ def load(folder: Path) -> Folder:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise LabError(f"cannot read {path}: {error.strerror}; is {folder} a run folder?") from error
+        raise LabError(
+            f"cannot read {path}: {error.strerror}; is {folder} a run folder?"
+        ) from error
     whole, cut, tail = content.rpartition(b"\n")
     lines = whole.split(b"\n") if cut else []
     if not lines:

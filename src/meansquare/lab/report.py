@@ -10,10 +10,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from . import wording
-from .compare import CONFIDENCE, RESAMPLES, Summary
-from .figures import LOOKS, draw
-from .files import make_folder, replace_file
+from meansquare.lab import wording
+from meansquare.lab.compare import CONFIDENCE, RESAMPLES, Summary
+from meansquare.lab.figures import LOOKS, draw
+from meansquare.lab.files import make_folder, replace_file
 
 TEMPLATE = "report.html.j2"
 

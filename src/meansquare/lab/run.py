@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .environment import describe_environment
-from .record import Record
-from .setups import Setup
-from .study import DIVERGENCE_MULTIPLE, Plan
-from .tasks import Split, Task
+from meansquare.lab.environment import describe_environment
+from meansquare.lab.record import Record
+from meansquare.lab.setups import Setup
+from meansquare.lab.study import DIVERGENCE_MULTIPLE, Plan
+from meansquare.lab.tasks import Split, Task
 
 
 class Diverged(Exception):

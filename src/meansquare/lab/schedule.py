@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from .errors import LabError
-from .record import Record
-from .setups import SETUPS
-from .study import Plan
+from meansquare.lab.errors import LabError
+from meansquare.lab.record import Record
+from meansquare.lab.setups import SETUPS
+from meansquare.lab.study import Plan
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ def _serve(pipe: Connection) -> None:
     # Imported here, so that the parent can schedule without the packages that tasks need.
     import torch
 
-    from .run import run
-    from .tasks import load_task
+    from meansquare.lab.run import run
+    from meansquare.lab.tasks import load_task
 
     torch.set_num_threads(1)
     tasks = {}

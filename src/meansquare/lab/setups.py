@@ -35,7 +35,7 @@ class Setup:
 SETUPS: Mapping[str, Setup] = {
     setup.name: setup
     for setup in (
-        Setup("rmsprop", "RMSProp", "torch.optim", "RMSprop"),
+        Setup("rmsprop", "RMSProp", "meansquare", "RMSProp"),
         Setup("sgd", "Gradient descent", "torch.optim", "SGD"),
         Setup("momentum", "Momentum", "torch.optim", "SGD", {"momentum": 0.9}),
         Setup("adagrad", "AdaGrad", "torch.optim", "Adagrad"),

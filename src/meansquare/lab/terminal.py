@@ -11,11 +11,11 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from . import wording
-from .compare import Summary, TaskSummary
-from .schedule import Epoch, Event, Finished, Started
-from .setups import SETUPS
-from .study import Plan
+from meansquare.lab import wording
+from meansquare.lab.compare import Summary, TaskSummary
+from meansquare.lab.schedule import Epoch, Event, Finished, Started
+from meansquare.lab.setups import SETUPS
+from meansquare.lab.study import Plan
 
 PLAIN_SECONDS = 10.0
 VERDICT_STYLE = {"best": "bold green", "tie": "yellow", "behind": "dim", "diverged": "red"}
@@ -96,7 +96,13 @@ def print_summary(console: Console, summary: Summary) -> None:
 def _table(task: TaskSummary) -> Table:
     facts = task.facts
     table = Table(title=facts["title"], title_justify="left", title_style="bold")
-    for column in ("optimizer", "rate", f"{facts['metric']}, {facts['unit']}", "diverged", "in optimizer"):
+    for column in (
+        "optimizer",
+        "rate",
+        f"{facts['metric']}, {facts['unit']}",
+        "diverged",
+        "in optimizer",
+    ):
         table.add_column(column)
     table.add_column("verdict")
     for arm in task.ranked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .compare import Arm, TaskSummary
+from meansquare.lab.compare import Arm, TaskSummary
 
 
 def number(value: float) -> str:
@@ -21,8 +21,10 @@ def rate(lr: float | None) -> str:
 def score(arm: Arm) -> str:
     """Mean and interval, or why there is none."""
     if arm.mean is None or arm.interval is None:
-        return f"diverged in {arm.diverged_seeds} of {len(arm.scores)} seeds" if arm.scores else (
-            "diverged at every rate"
+        return (
+            f"diverged in {arm.diverged_seeds} of {len(arm.scores)} seeds"
+            if arm.scores
+            else ("diverged at every rate")
         )
     if len(arm.scores) < 2:
         return f"{number(arm.mean)} (one seed)"
@@ -56,7 +58,10 @@ def finding(task: TaskSummary) -> str:
         return "No optimizer finished every seed, so there is no ranking."
     unit, metric = task.facts["unit"], task.facts["metric"]
     first = f"{best.label} has the best mean {metric}, {score(best)} {unit}"
-    groups = [_group(task, "tie", "ties", "tie", "with it"), _group(task, "behind", "is", "are", "behind")]
+    groups = [
+        _group(task, "tie", "ties", "tie", "with it"),
+        _group(task, "behind", "is", "are", "behind"),
+    ]
     diverged = _group(task, "diverged", "has", "have", "diverged")
     others = listing([group for group in (*groups, diverged) if group])
     return f"{first}{'; ' + others if others else ''}. {_baseline_sentence(task, best)}"

@@ -7,7 +7,7 @@ import statsmodels.datasets.co2
 import torch
 from torch import Tensor, nn
 
-from . import Facts, Split, SplitName
+from meansquare.lab.tasks import Facts, Split, SplitName
 
 WINDOW = 52
 STRIDE = 7

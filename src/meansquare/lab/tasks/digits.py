@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor, nn
 
-from . import Facts, Split, SplitName
+from meansquare.lab.tasks import Facts, Split, SplitName
 
 SPLIT_SEED = 0
 TRAIN, VALIDATION = 1077, 360
@@ -79,6 +79,4 @@ class Digits:
 def load() -> Digits:
     """The task with scikit-learn's digits in it."""
     bunch = load_digits()
-    return Digits(
-        torch.tensor(bunch["images"], dtype=torch.float32), torch.tensor(bunch["target"])
-    )
+    return Digits(torch.tensor(bunch["images"], dtype=torch.float32), torch.tensor(bunch["target"]))
