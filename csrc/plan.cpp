@@ -162,10 +162,11 @@ class StateWalk {
 public:
     explicit StateWalk(PyObject* state) : state_(state) { advance(); }
 
+    // A new reference, or null.
     PyObject* of(PyObject* parameter) {
-        if (parameter != key_) return PyDict_GetItemWithError(state_, parameter);
-        PyObject* own = value_;
-        advance();
+        PyObject* own = parameter == key_ ? value_ : PyDict_GetItemWithError(state_, parameter);
+        Py_XINCREF(own);
+        if (parameter == key_) advance();
         return own;
     }
 
@@ -214,9 +215,9 @@ int64_t Plan::check(PyObject* param_groups, PyObject* state) {
             PlanRow& row = rows_[i][j];
             PyObject* parameter = PyList_GET_ITEM(list, Py_ssize_t(j));
             if (parameter != row.parameter) return other_groups;
-            PyObject* own = walk.of(parameter);
+            const Ref own(walk.of(parameter));
             if (!row.native) continue;
-            if (!check_row(row, parameter, groups_[i], own)) return int64_t(row.ordinal);
+            if (!check_row(row, parameter, groups_[i], own.object)) return int64_t(row.ordinal);
             if (row.active) prepare(row, groups_[i]);
         }
     }
@@ -247,7 +248,7 @@ bool Plan::check_row(PlanRow& row, PyObject* parameter, const Group& group, PyOb
 
     row.active = true;
     row.in_order = row.tangled;
-    gradients_apart_ = gradients_apart_ && row.gradient == row.data[G];
+    gradients_apart_ = gradients_apart_ && row.gradient == span(row, G);
     held_.push_back(std::move(gradient));
     written_.emplace_back(Py_NewRef(parameter));
     for (Stream s : {P, V, M, B}) {
@@ -289,7 +290,7 @@ void Plan::find_tangled() {
     any_tangled_ = false;
     each_active([](PlanRow& row) {
         row.tangled = false;
-        row.gradient = nullptr;
+        row.gradient = {};
     });
     const Write* reach = nullptr;  // of the writes so far, the one that ends last
     for (const Write& next : sorted_) {
@@ -303,11 +304,12 @@ void Plan::find_tangled() {
 // A gradient may be its own parameter, element by element. Where it touches memory that another
 // row writes, both rows are stepped in order.
 bool Plan::place_gradient(PlanRow& row) {
-    if (row.count == 0 || row.gradient == row.data[G]) return true;
     const auto [begin, end] = span(row, G);
+    if (row.gradient == std::pair(begin, end)) return true;
+    row.gradient = {};
     auto next = std::upper_bound(sorted_.begin(), sorted_.end(), end - 1,
                                  [](const char* at, const Write& write) { return at < write.begin; });
-    while (next != sorted_.begin()) {
+    while (row.count > 0 && next != sorted_.begin()) {
         const Write& write = *--next;
         if (write.end > begin) {
             const bool itself = write.row == &row;
@@ -316,7 +318,7 @@ bool Plan::place_gradient(PlanRow& row) {
         }
         if (!any_tangled_ && write.end <= begin) break;
     }
-    if (!row.in_order && row.dimensions.empty()) row.gradient = row.data[G];
+    if (!row.in_order) row.gradient = {begin, end};
     return true;
 }
 

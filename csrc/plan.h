@@ -39,7 +39,7 @@ struct PlanRow : Row {
     const void* coefficients = nullptr;
     Ref step_tensor, step_memory;   // the count's tensor, and one that keeps its memory alive
     double* step = nullptr;
-    char* gradient = nullptr;       // where it lay when it was last found apart from all writes
+    std::pair<char*, char*> gradient;  // where it lay when it was last found apart from all writes
     std::unique_ptr<Corrected> own;  // coefficients for this tensor's step count
 };
 

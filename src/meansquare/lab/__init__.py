@@ -1,1 +1,1 @@
-"""The lab: train real tasks with every optimizer under one stated protocol and report what came out."""
+"""The lab: real tasks, every optimizer, one stated protocol, and a report of what came out."""

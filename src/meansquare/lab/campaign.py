@@ -13,6 +13,7 @@ from rich.console import Console
 from meansquare.lab import record, report, terminal
 from meansquare.lab.compare import choose, summarize
 from meansquare.lab.errors import LabError
+from meansquare.lab.files import unwritable
 from meansquare.lab.record import Folder, Journal, Record
 from meansquare.lab.schedule import Crew, Finished
 from meansquare.lab.setups import SETUPS
@@ -22,13 +23,14 @@ STOPPED = 130
 
 
 def conduct(study: Study, out: Path, jobs: int, console: Console) -> int:
-    """Do what is missing of `study` in the folder `out`, then print the table and write the report."""
+    """Do what is missing of `study` in the folder `out`, print the table and write the report."""
     try:
-        folder = _open_folder(study, out)
-        if folder.notice:
-            console.print(f"{out / record.FILE_NAME}: {folder.notice}.", highlight=False)
-        with Journal(folder) as journal:
-            _train(study, folder, journal, jobs, console)
+        _prepare_folder(study, out)
+        with Journal(out) as journal:
+            if journal.folder.notice:
+                notice = f"{out / record.FILE_NAME}: {journal.folder.notice}."
+                console.print(notice, highlight=False, soft_wrap=True)
+            _train(study, journal, jobs, console)
         _publish(record.load(out), console)
     except KeyboardInterrupt:
         _say_how_to_continue(study, out)
@@ -61,12 +63,14 @@ def study_of(folder: Folder) -> Study:
     )
 
 
-def _open_folder(study: Study, out: Path) -> Folder:
+def _prepare_folder(study: Study, out: Path) -> None:
     _require_folder(out)
-    if record.exists(out):
-        folder = record.load(out)
-        record.require_same(folder, study.protocol)
-        return folder
+    if not record.exists(out):
+        _create_folder(study, out)
+    record.require_same(record.load(out), study.protocol)
+
+
+def _create_folder(study: Study, out: Path) -> None:
     from meansquare.lab.tasks import load_task
 
     facts = {name: asdict(load_task(name).facts) for name in study.tasks}
@@ -74,13 +78,13 @@ def _open_folder(study: Study, out: Path) -> Folder:
         name: {"label": SETUPS[name].label, "call": SETUPS[name].call} for name in study.optimizers
     }
     record.create(out, study.protocol, facts, setups)
-    return record.load(out)
 
 
 def _require_folder(out: Path) -> None:
-    for place in (out, *out.parents):
-        if place.exists():
-            break
+    try:
+        place = next(place for place in (out, *out.parents) if place.exists())
+    except OSError as error:
+        raise unwritable(out, error) from error
     if not place.is_dir():
         raise LabError(f"--out {out}: {place} is a file, a folder is wanted; choose another --out.")
     if place != out or record.exists(out):
@@ -93,7 +97,8 @@ def _require_folder(out: Path) -> None:
         )
 
 
-def _train(study: Study, folder: Folder, journal: Journal, jobs: int, console: Console) -> None:
+def _train(study: Study, journal: Journal, jobs: int, console: Console) -> None:
+    folder = journal.folder
     tuning = folder.missing(study.tuning())
     records = list(folder.records)
     ahead = tuning + folder.missing(study.final(_rates_so_far(study, folder, bool(tuning))))

@@ -20,6 +20,8 @@ from meansquare.lab.study import Study
 from meansquare.lab.tasks import TASKS
 
 REFUSED, STOPPED = 2, 130
+DEFAULT_OUT = Path("runs/compare")
+EVERY_TASK, EVERY_OPTIMIZER = ",".join(TASKS), ",".join(SETUPS)
 EXTRAS = ("sklearn", "statsmodels", "matplotlib", "jinja2", "scipy")
 
 app = typer.Typer(
@@ -57,9 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @app.command()
 def compare(
-    out: Out = Path("runs/compare"),
-    tasks: TaskNames = ",".join(TASKS),
-    optimizers: OptimizerNames = ",".join(SETUPS),
+    out: Out = DEFAULT_OUT,
+    tasks: TaskNames = EVERY_TASK,
+    optimizers: OptimizerNames = EVERY_OPTIMIZER,
     budget: Budget = 9,
     seeds: Seeds = 5,
     epochs: Epochs = None,

@@ -1,4 +1,4 @@
-"""From records to a summary: choice of learning rates, intervals, verdicts. Pure, and without torch."""
+"""From records to a summary: choice of learning rates, intervals, verdicts. Pure, no torch."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class TaskSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the report shows; `environments` has one entry unless machines or versions were mixed."""
+    """What the report shows; `environments` has one entry unless machines or versions mixed."""
 
     protocol: Mapping[str, Any]
     setups: Mapping[str, Mapping[str, str]]
@@ -107,7 +107,7 @@ def summarize(folder: Folder) -> Summary:
 
 
 def choose(records: Iterable[Record]) -> dict[tuple[str, str], float]:
-    """The rate with the lowest last validation loss per (task, optimizer); the smaller one on a tie.
+    """The rate with the lowest last validation loss per (task, optimizer); on a tie the smaller.
 
     A diverged run is never chosen: an optimizer that diverged at every rate is absent.
     """

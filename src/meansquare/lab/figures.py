@@ -1,4 +1,4 @@
-"""The pictures of the report, drawn for a width of 460 px so that a phone can show them readably."""
+"""The pictures of the report, drawn 460 px wide so that a phone can show them readably."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 
@@ -42,7 +43,7 @@ LOOKS = {
     "adagrad": Look("#009e73", "D"),
     "adam": Look("#b5569b", "v"),
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 12.0,
     "axes.edgecolor": "#9aa2ad",
@@ -83,16 +84,16 @@ def draw(task: TaskSummary) -> list[Picture]:
 
 
 LOSS_CAPTION = (
-    "Mean over seeds of the loss during each epoch; the band spans the lowest and the highest seed. "
-    "A cross marks where a seed diverged."
+    "Mean over seeds of the loss during each epoch; the band spans the lowest and the highest "
+    "seed. A cross marks where a seed diverged."
 )
 RATES_CAPTION = (
-    "Validation loss after tuning with each rate; a ring marks the chosen one, a cross at the top a "
-    "run that diverged. A wide valley forgives a bad guess."
+    "Validation loss after tuning with each rate; a ring marks the chosen one, a cross at the top "
+    "a run that diverged. A wide valley forgives a bad guess."
 )
 QUALITY_CAPTION = (
-    "Every seed (faint), the mean and its 95 % bootstrap interval on the test split. Where intervals "
-    "overlap the result is a tie. Dashed: baselines that fall in this range."
+    "Every seed (faint), the mean and its 95 % bootstrap interval on the test split. Where "
+    "intervals overlap the result is a tie. Dashed: baselines that fall in this range."
 )
 TIME_CAPTION = "Median time of one optimizer.step(), and its share of the training time."
 
@@ -177,7 +178,7 @@ def _draw_rates(axes: Axes, task: TaskSummary) -> None:
         )  # fmt: skip
         lost = [trial.lr for trial in arm.trials if trial.loss is None]
         axes.plot(lost, [ceiling] * len(lost), "x", color=look.color, ms=8, mew=2, clip_on=False)
-        chosen = [(t.lr, t.loss) for t in arm.trials if t.lr == arm.lr]
+        chosen = [(t.lr, t.loss) for t in arm.trials if t.lr == arm.lr and t.loss is not None]
         for lr, loss in chosen:
             axes.plot(lr, loss, "o", mfc="none", mec=look.color, ms=13, mew=2, zorder=7)
     axes.set(xlabel="learning rate", ylabel="validation loss", xscale="log", yscale="log")
@@ -222,7 +223,8 @@ def _mark_baselines(axes: Axes, task: TaskSummary) -> None:
         right = value > (low + high) / 2
         axes.annotate(
             name, (value, 1.0), xycoords=("data", "axes fraction"), color="#4a525c", fontsize=11.5,
-            xytext=(-4 if right else 4, 4), textcoords="offset points", ha="right" if right else "left",
+            xytext=(-4 if right else 4, 4), textcoords="offset points",
+            ha="right" if right else "left",
         )  # fmt: skip
 
 

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from meansquare.lab.errors import LabError
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` to `path` in one step; on failure `path` is as before and LabError says why."""
+    """Write `content` to `path` in one step; on failure `path` is as before, LabError says why."""
     draft = path.with_name(f".{path.name}.draft")
     try:
         _write_synced(draft, content)
         os.replace(draft, path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        _discard(draft)
         raise unwritable(path, error) from error
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Write `content` to `path` in one step unless the file exists; then it stays as it is."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        _write_synced(draft, content)
+        _link(draft, path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        _discard(draft)
 
 
 def make_folder(path: Path) -> None:
@@ -33,6 +46,21 @@ def unwritable(path: Path, error: OSError) -> LabError:
     return LabError(
         f"cannot write {path}: {reason}; make room or permission there, or choose another --out."
     )
+
+
+def _link(draft: Path, path: Path) -> None:
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return
+    except OSError:
+        # FAT and some network mounts have no hard links.
+        os.replace(draft, path)
+
+
+def _discard(draft: Path) -> None:
+    with suppress(OSError):
+        draft.unlink()
 
 
 def _write_synced(path: Path, content: bytes) -> None:

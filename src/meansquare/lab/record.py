@@ -1,4 +1,4 @@
-"""Records: one JSON line per finished run, appended and synced, so that a kill loses one run at most.
+"""Records: one JSON line per finished run, appended and synced; a kill loses one run at most.
 
 `records.jsonl` starts with a header (schema, protocol, facts of the tasks), which is written whole;
 every other line is one run. Only a last line without its line end counts as cut off by a kill.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from meansquare.lab.errors import LabError
-from meansquare.lab.files import make_folder, replace_file, unwritable
+from meansquare.lab.files import create_file, make_folder, unwritable
 from meansquare.lab.study import Phase, Plan, fingerprint
 
 SCHEMA = 1
@@ -88,8 +88,8 @@ def decode(line: str) -> Record:
     for name, accepts in _ACCEPTS.items():
         if not accepts(raw[name]):
             raise ValueError(f"{name} is {json.dumps(raw[name])[:40]}")
-    curves = {name: tuple(raw[name]) for name in _CURVES}
-    return Record(**(raw | curves))
+    raw.update((name, tuple(raw[name])) for name in _CURVES)
+    return Record(**raw)
 
 
 def exists(folder: Path) -> bool:
@@ -102,7 +102,7 @@ def create(
     facts: Mapping[str, Any],
     setups: Mapping[str, Any],
 ) -> None:
-    """Make `folder` and its record file holding the header."""
+    """Make `folder` and its record file holding the header; an existing file stays as it is."""
     make_folder(folder)
     header = {
         "schema": SCHEMA,
@@ -111,7 +111,7 @@ def create(
         "tasks": facts,
         "setups": setups,
     }
-    replace_file(folder / FILE_NAME, (json.dumps(header, allow_nan=False) + "\n").encode())
+    create_file(folder / FILE_NAME, (json.dumps(header, allow_nan=False) + "\n").encode())
 
 
 def load(folder: Path) -> Folder:
@@ -156,14 +156,20 @@ def require_same(folder: Folder, protocol: Mapping[str, Any]) -> None:
 class Journal:
     """The open record file of one folder; only one process can hold it."""
 
-    def __init__(self, folder: Folder) -> None:
-        self._path = folder.path / FILE_NAME
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE_NAME
         try:
-            self._file = open(self._path, "r+b", buffering=0)
+            self._file = open(self._path, "r+b", buffering=0)  # noqa: SIM115 - held until close()
         except OSError as error:
             raise unwritable(self._path, error) from error
-        _lock(self._file, folder.path)
-        self._size = folder.size
+        try:
+            _lock(self._file, folder)
+            # Read under the lock: what another process wrote before it let go has to be seen.
+            self.folder = load(folder)
+        except LabError:
+            self._file.close()
+            raise
+        self._size = self.folder.size
 
     def append(self, record: Record) -> None:
         """Write one line and sync it; after an error the file is as it was."""
@@ -197,7 +203,6 @@ def _lock(file: Any, folder: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        file.close()
         raise LabError(f"another compare is writing to {folder}; wait for it.") from error
 
 

@@ -19,7 +19,7 @@ from meansquare.lab.study import DIVERGENCE_MULTIPLE, Plan
 from meansquare.lab.tasks import Split, Task
 
 
-class Diverged(Exception):
+class Diverged(Exception):  # noqa: N818 - a result, not an error
     """The loss is not finite or above `DIVERGENCE_MULTIPLE` times the first batch's."""
 
 

@@ -53,7 +53,7 @@ class Crew:
         self._workers = [_hire(number) for number in range(jobs)]
 
     def train(self, plans: Sequence[Plan]) -> Iterator[Event]:
-        """Do all plans, in order of start; yields events as they come and returns when all are done."""
+        """Do all plans, started in order; yields events as they come and returns after the last."""
         waiting = list(reversed(plans))
         for worker in self._workers:
             yield from self._assign(worker, waiting)
@@ -103,7 +103,7 @@ def _hire(number: int) -> Worker:
         process.start()
     finally:
         signal.signal(signal.SIGINT, before)
-    # With our copy closed, a worker's death reads as the end of its pipe, and ours as the end of its.
+    # With our copy closed, a worker's death reads as the end of our pipe, and ours as its end.
     theirs.close()
     return Worker(number, process, ours)
 

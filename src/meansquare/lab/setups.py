@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setup:
-    """One competitor: `module.factory(parameters, lr, **settings)`, everything else at its default."""
+    """One competitor: `module.factory(parameters, lr, **settings)`, the rest at its default."""
 
     name: str
     label: str

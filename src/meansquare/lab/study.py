@@ -1,4 +1,4 @@
-"""A study: what is compared and by which protocol, as one frozen value that can be checked and hashed."""
+"""A study: what is compared, by which protocol, as one frozen value that is checked and hashed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that decides the result. Two folders can be mixed only if their studies are equal."""
+    """Everything that decides the result; only runs of equal studies go into one folder."""
 
     tasks: tuple[str, ...]
     optimizers: tuple[str, ...]
@@ -72,7 +72,7 @@ class Study:
         )
 
     def tuning(self) -> list[Plan]:
-        """One run per task, optimizer and learning rate, tasks alternating so that time left is even."""
+        """One run per task, optimizer and rate; tasks alternate so that the time left is even."""
         return [
             Plan("tune", task, optimizer, lr, TUNING_SEED, self.epochs[task])
             for lr in self.learning_rates
@@ -81,7 +81,7 @@ class Study:
         ]
 
     def final(self, chosen: Mapping[tuple[str, str], float]) -> list[Plan]:
-        """Paired seeds 1..n at the chosen rates, by (task, optimizer); unchosen ones have no run."""
+        """Paired seeds 1..n at the chosen rates, by (task, optimizer); without a rate, no run."""
         return [
             Plan("final", task, optimizer, chosen[task, optimizer], seed, self.epochs[task])
             for seed in range(1, self.seeds + 1)

@@ -52,7 +52,7 @@ def listing(names: Sequence[str]) -> str:
 
 
 def finding(task: TaskSummary) -> str:
-    """One paragraph per task: who is best, who ties, who is behind, who diverged, what a baseline does."""
+    """One paragraph: who is best, who ties, is behind or diverged, and what a baseline does."""
     best = task.ranked[0]
     if best.mean is None:
         return "No optimizer finished every seed, so there is no ranking."

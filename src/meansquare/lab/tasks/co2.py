@@ -58,7 +58,7 @@ class CarbonDioxide:
             baselines=self._baselines(),
             notes=f"{len(self._level):,} weeks, 1958-2001 (statsmodels' co2), forecast one week "
             "ahead; first 70 % of the years for training, next 15 % for validation, last 15 % for "
-            f"the test. {self._missing} missing weeks, all in the training years, are interpolated. "
+            f"the test. {self._missing} missing weeks, all in training years, are interpolated. "
             "Changes are standardised with the training years' mean and deviation; squared-error "
             f"loss, in training on every week of a {WINDOW}-week window.",
         )
@@ -103,7 +103,7 @@ class CarbonDioxide:
 
 def load() -> CarbonDioxide:
     """The task with the Mauna Loa series in it."""
-    series = statsmodels.datasets.co2.load_pandas().data["co2"]
+    series = statsmodels.datasets.co2.load_pandas()["data"]["co2"]
     return CarbonDioxide(series.interpolate().to_numpy(), int(series.isna().sum()))
 
 

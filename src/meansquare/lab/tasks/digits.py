@@ -32,7 +32,7 @@ class Digits:
         return Facts(
             name="digits",
             title="Handwritten digits",
-            model="CNN: two 3x3 convolutions (8 and 16 channels) with max-pooling, one linear layer",
+            model="CNN: two 3x3 convolutions (8 and 16 channels), max-pooling, one linear layer",
             parameters=sum(weight.numel() for weight in self.model().parameters()),
             batch_size=32,
             sizes={name: len(split.targets) for name, split in self._splits.items()},
@@ -78,5 +78,6 @@ class Digits:
 
 def load() -> Digits:
     """The task with scikit-learn's digits in it."""
-    bunch = load_digits()
-    return Digits(torch.tensor(bunch["images"], dtype=torch.float32), torch.tensor(bunch["target"]))
+    pixels, targets = load_digits(return_X_y=True)
+    images = torch.tensor(pixels, dtype=torch.float32).unflatten(1, (8, 8))
+    return Digits(images, torch.tensor(targets))
