@@ -69,9 +69,9 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "50M": lambda: Workload("50 M floats, 1 tensor", tensors([50_000_000])),
     "20x1M": lambda: Workload("20 M floats, 20 tensors", tensors([1_000_000] * 20)),
     "4M": lambda: Workload("4 M floats, 1 tensor", tensors([4_000_000])),
-    "1M": lambda: Workload("1 M floats, 1 tensor", tensors([1_000_000]), repeats=5),
+    "1M": lambda: Workload("1 M floats, 1 tensor", tensors([1_000_000]), repeats=20),
     "120x92k": lambda: Workload("11 M floats, 120 tensors", tensors([92_000] * 120)),
-    "1000x256": lambda: Workload("1000 tensors of 256", tensors([256] * 1000), repeats=5),
+    "1000x256": lambda: Workload("1000 tensors of 256", tensors([256] * 1000), repeats=20),
     "6": lambda: Workload("6 small tensors", tensors([128, 16, 256, 16, 32, 2]), repeats=100),
     "120x92k-train": lambda: training(
         perceptron(*[428] * 61), torch.randn(16, 428), "11 M floats, 120 tensors"
@@ -107,8 +107,8 @@ def floor(params: list[Tensor]) -> Step:
     opt.step()
 
     def step() -> None:
-        assert cpu.native.check(plan, opt.param_groups, opt.state) == -1
-        cpu.native.execute(plan, torch.get_num_threads())
+        threads = torch.get_num_threads()
+        assert cpu.native.step(plan, opt.param_groups, opt.state, threads, lambda _: None) == -1
 
     return step
 

@@ -125,5 +125,10 @@ NB_MODULE(_native, m) {
         PyErr_Clear();
         return refused;
     });
-    m.def("execute", [](Plan& plan, int threads) { return nb::steal<nb::list>(plan.execute(threads)); });
+    m.def("step", [](Plan& plan, const nb::list& groups, const nb::dict& state, int threads,
+                     nb::handle increment_version) {
+        PyObject* refused = plan.step(groups.ptr(), state.ptr(), threads, increment_version.ptr());
+        if (!refused) throw nb::python_error();
+        return nb::steal(refused);
+    });
 }

@@ -5,17 +5,17 @@
 namespace {
 
 constexpr int64_t JOB = 1 << 14;    // elements that a thread takes at a time
-// Up to here no other thread is woken and the GIL is kept: 0.1 ms on one thread, where a busy
-// machine may take milliseconds to start a second one.
-constexpr int64_t SMALL = 1 << 18;
+constexpr int64_t SMALL = 1 << 17;  // elements in a step that one thread does (some 0.05 ms)
+constexpr int64_t BRIEF = 1 << 19;  // and that keeps the GIL
 
 struct Segment {
     const PlanRow* row;
     int64_t begin, end;
 };
 
+// Key of a buffer in `opt.state[p]`.
 PyObject* interned(Stream s) {
-    static PyObject* names[STREAMS] = {
+    static PyObject* const names[STREAMS] = {
         nullptr, nullptr, PyUnicode_InternFromString("square_avg"),
         PyUnicode_InternFromString("grad_avg"), PyUnicode_InternFromString("momentum_buffer")};
     return names[s];
@@ -30,6 +30,21 @@ bool is_lazy(PyObject* tensor, bool complex) {
     };
     return says(is_neg) || (complex && says(is_conj));
 }
+
+// Lets other Python threads run while it lives, where there is something to hold on to meanwhile.
+class WithoutGil {
+public:
+    explicit WithoutGil(std::vector<Ref> held) : held_(std::move(held)) {
+        if (!held_.empty()) saved_ = PyEval_SaveThread();
+    }
+    ~WithoutGil() {
+        if (saved_) PyEval_RestoreThread(saved_);
+    }
+
+private:
+    std::vector<Ref> held_;
+    PyThreadState* saved_ = nullptr;
+};
 
 // One dimension for each of the parameter's, from its slowest to its fastest. A complex tensor has
 // one more: a pair of real numbers.
@@ -145,7 +160,7 @@ void prepare(PlanRow& row, const Group& group) {
 // The step count is the plan's to advance: its place is looked up once for each tensor that holds
 // it, and its memory stays valid even if that tensor is given another.
 bool read_step(PlanRow& row, PyObject* own) {
-    static PyObject* step = PyUnicode_InternFromString("step");
+    static PyObject* const step = PyUnicode_InternFromString("step");
     PyObject* count = PyDict_GetItemWithError(own, step);
     if (count && count == row.step_tensor.object) return true;
     if (!count || !is_plain(count)) return false;
@@ -179,6 +194,14 @@ private:
     Py_ssize_t at_ = 0;
 };
 
+// torch keeps a tensor's shape within its own record, which the next rows' reads would wait for.
+void fetch_early(const PlanRow& row) {
+    constexpr int line = 64;
+    for (const void* shape : row.shape)
+        for (int offset = -line; shape && offset <= line; offset += line)
+            __builtin_prefetch(static_cast<const char*>(shape) + offset);
+}
+
 std::pair<char*, char*> span(const PlanRow& row, Stream s) {
     int64_t last = row.dimensions.empty() ? row.count - 1 : 0;
     for (const Dimension& d : row.dimensions) last += (d.size - 1) * d.stride[s];
@@ -201,9 +224,8 @@ Plan::Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows)
 
 int64_t Plan::check(PyObject* param_groups, PyObject* state) {
     static PyObject* params = PyUnicode_InternFromString("params");
-    held_.clear();
-    written_.clear();
     writes_.clear();
+    active_ = 0;
     gradients_apart_ = true;
     if (size_t(PyList_GET_SIZE(param_groups)) != groups_.size()) return other_groups;
     StateWalk walk(state);
@@ -215,6 +237,7 @@ int64_t Plan::check(PyObject* param_groups, PyObject* state) {
             PlanRow& row = rows_[i][j];
             PyObject* parameter = PyList_GET_ITEM(list, Py_ssize_t(j));
             if (parameter != row.parameter) return other_groups;
+            if (j + 3 < rows_[i].size()) fetch_early(rows_[i][j + 3]);
             const Ref own(walk.of(parameter));
             if (!row.native) continue;
             if (!check_row(row, parameter, groups_[i], own.object)) return int64_t(row.ordinal);
@@ -241,18 +264,18 @@ bool Plan::check_row(PlanRow& row, PyObject* parameter, const Group& group, PyOb
         if (!tensor || !is_plain(tensor)) return false;
         streams.tensor[s] = tensor;
         streams.at[s] = reader().read(tensor);
+        row.shape[s] = streams.at[s].shape;
         if (streams.at[s].format == Format::unsupported) return false;
         if (!streams.at[s].same_shape(streams.at[P])) return false;
     }
     if (!lay_out(row, streams)) return false;
 
     row.active = true;
+    ++active_;
     row.in_order = row.tangled;
     gradients_apart_ = gradients_apart_ && row.gradient == span(row, G);
-    held_.push_back(std::move(gradient));
-    written_.emplace_back(Py_NewRef(parameter));
+    std::copy(streams.tensor, streams.tensor + STREAMS, row.tensor);
     for (Stream s : {P, V, M, B}) {
-        if (s != P && streams.tensor[s]) held_.emplace_back(Py_NewRef(streams.tensor[s]));
         if (streams.tensor[s] && row.count > 0) {
             const auto [begin, end] = span(row, s);
             writes_.push_back({begin, end, &row});
@@ -322,9 +345,29 @@ bool Plan::place_gradient(PlanRow& row) {
     return true;
 }
 
-PyObject* Plan::execute(int threads) {
+PyObject* Plan::step(PyObject* param_groups, PyObject* state, int threads, PyObject* increment_version) {
+    const int64_t refused = check(param_groups, state);
+    PyErr_Clear();
+    if (refused == fine) {
+        const Ref written(parameters());
+        const Ref done(PyObject_CallOneArg(increment_version, written.object));
+        if (!done.object) return nullptr;
+        execute(threads);
+    }
+    return PyLong_FromLongLong(refused);
+}
+
+PyObject* Plan::parameters() {
+    PyObject* list = PyList_New(active_);
+    Py_ssize_t i = 0;
+    each_active([&](PlanRow& row) { PyList_SET_ITEM(list, i++, Py_NewRef(row.tensor[P])); });
+    return list;
+}
+
+void Plan::execute(int threads) {
     std::vector<Segment> segments, in_order;
     std::vector<size_t> jobs{0};
+    segments.reserve(writes_.size());
     int64_t filled = 0, total = 0;
     each_active([&](PlanRow& row) {
         *row.step += 1;
@@ -340,20 +383,20 @@ PyObject* Plan::execute(int threads) {
     });
     if (jobs.back() != segments.size()) jobs.push_back(segments.size());
 
-    const auto step = [](const Segment& s) { s.row->kernel(*s.row, s.row->coefficients, s.begin, s.end); };
+    const auto run = [](const Segment& s) { s.row->kernel(*s.row, s.row->coefficients, s.begin, s.end); };
     const auto work = [&](int64_t job) {
-        for (size_t i = jobs[size_t(job)]; i < jobs[size_t(job) + 1]; ++i) step(segments[i]);
+        for (size_t i = jobs[size_t(job)]; i < jobs[size_t(job) + 1]; ++i) run(segments[i]);
     };
-    const bool small = total <= SMALL;
-    PyThreadState* released = small ? nullptr : PyEval_SaveThread();
-    for (const Segment& segment : in_order) step(segment);
-    run_jobs(small ? 1 : threads, int64_t(jobs.size()) - 1, work);
-    if (released) PyEval_RestoreThread(released);
+    const WithoutGil others(total > BRIEF ? hold() : std::vector<Ref>{});
+    for (const Segment& segment : in_order) run(segment);
+    run_jobs(total > SMALL ? threads : 1, int64_t(jobs.size()) - 1, work);
+}
 
-    PyObject* written = PyList_New(Py_ssize_t(written_.size()));
-    for (size_t i = 0; i < written_.size(); ++i)
-        PyList_SET_ITEM(written, Py_ssize_t(i), std::exchange(written_[i].object, nullptr));
-    written_.clear();
-    held_.clear();
-    return written;
+// References to every tensor of this step.
+std::vector<Ref> Plan::hold() {
+    std::vector<Ref> held;
+    each_active([&](PlanRow& row) {
+        for (PyObject* tensor : row.tensor) held.emplace_back(Py_XNewRef(tensor));
+    });
+    return held;
 }

@@ -39,6 +39,8 @@ struct PlanRow : Row {
     const void* coefficients = nullptr;
     Ref step_tensor, step_memory;   // the count's tensor, and one that keeps its memory alive
     double* step = nullptr;
+    PyObject* tensor[STREAMS] = {};  // borrowed: as of the check, which the same call steps
+    const void* shape[STREAMS] = {};  // a place inside each tensor's own memory, to fetch it early
     std::pair<char*, char*> gradient;  // where it lay when it was last found apart from all writes
     std::unique_ptr<Corrected> own;  // coefficients for this tensor's step count
 };
@@ -54,8 +56,9 @@ public:
     // `fine` when every native row can be stepped as it is now; else the number of the first that
     // cannot, or `other_groups` when these are not the groups of the plan. Nothing is written.
     int64_t check(PyObject* param_groups, PyObject* state);
-    // Steps the rows of the last check; returns the list of parameters written.
-    PyObject* execute(int threads);
+    // Checks and, where all is `fine`, steps every row and counts one step. `increment_version`
+    // (torch.autograd.graph's) is told which parameters are written. Null for a Python error.
+    PyObject* step(PyObject* param_groups, PyObject* state, int threads, PyObject* increment_version);
 
 private:
     struct Write {
@@ -73,10 +76,14 @@ private:
 
     std::vector<Group> groups_;
     std::vector<std::vector<PlanRow>> rows_;
-    std::vector<Ref> held_, written_;  // kept alive from the check to the end of the step
+    void execute(int threads);
+    PyObject* parameters();
+    std::vector<Ref> hold();
+
     std::vector<Write> writes_;        // what this step writes, in the order of the rows
     std::vector<Write> known_;         // the same in the last step
     std::vector<Write> sorted_;        // the same, by address
+    Py_ssize_t active_ = 0;
     bool any_tangled_ = false, gradients_apart_ = true;
 };
 

@@ -45,20 +45,18 @@ class Plan:
         """Step every parameter that has a gradient. An error leaves all of them as they were."""
         differentiable = [bool(group["differentiable"]) for group in groups]
         settled = self._settled and differentiable == self._differentiable
+        if settled and self._step_native(groups, state, hypers):
+            return
         self._differentiable = differentiable
-        if not settled or not self._native_is_ready(groups, state, hypers):
-            self._build(groups, state, hypers)
-        rows = [
-            (place.group, reference.Row(p, state[p], hypers[place.group], place.ordinal))
-            for place in self._fallbacks
-            if (p := place.parameter).grad is not None
-        ]
-        if self._native is not None:
-            written = cpu.native.execute(self._native, torch.get_num_threads())
-            torch.autograd.graph.increment_version(written)
-        for group, row in rows:
-            with torch.set_grad_enabled(differentiable[group]):
-                reference.step(row)
+        self._build(groups, state, hypers)
+        if self._native is not None and not self._step_native(groups, state, hypers):
+            raise RuntimeError("RMSProp: parameters changed during the step; step from one thread")
+        for place in self._fallbacks:
+            p = place.parameter
+            if p.grad is not None:
+                row = reference.Row(p, state[p], hypers[place.group], place.ordinal)
+                with torch.set_grad_enabled(differentiable[place.group]):
+                    reference.step(row)
 
     def choices(self, groups: list[dict]) -> dict[Tensor, Choice]:
         """The kernel of each parameter: as in the last step, or as it will be in the first."""
@@ -71,13 +69,17 @@ class Plan:
             for place in places
         }
 
-    def _native_is_ready(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> bool:
-        if self._native is None or len(hypers) != len(self._set):
-            return False
-        for i, hyper in enumerate(hypers):
+    def _step_native(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> bool:
+        """Step all rows of the kernels at once; False, and nothing written, where one refuses."""
+        self._set_groups(hypers)
+        increment = torch.autograd.graph.increment_version
+        threads = torch.get_num_threads()
+        return cpu.native.step(self._native, groups, state, threads, increment) == _FINE
+
+    def _set_groups(self, hypers: Sequence[Hyper]) -> None:
+        for i, hyper in enumerate(hypers[: len(self._set)]):
             if hyper is not self._set[i]:
                 self._set_group(i, hyper)
-        return cpu.native.check(self._native, groups, state) == _FINE
 
     def _set_group(self, i: int, hyper: Hyper) -> None:
         spec = hyper.spec
@@ -126,9 +128,10 @@ class Plan:
                 table[place.group].append((place.parameter, fused))
             self._native = cpu.native.Plan(table)
             self._set = [None] * len(groups)
-            if self._native_is_ready(groups, state, hypers):
-                return
+            self._set_groups(hypers)
             refused = cpu.native.check(self._native, groups, state)
+            if refused == _FINE:
+                return
             if refused < 0:
                 self._choices = dict.fromkeys(self._choices, Choice("reference", _NO_LIST))
                 self._native = None
