@@ -8,9 +8,9 @@ namespace {
 struct floor {
     static constexpr bool centered = false, momentum = false;
     template <class T>
-    static inline void step(const Coefficients<T>&, T& p, T g, T& v, T&, T&) {
+    static inline void step(const Coefficients<T>& h, T& p, T g, T& v, T&, T&) {
         v += g;
-        p -= g;
+        p -= h.lr * g;
     }
 };
 
