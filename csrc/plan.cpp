@@ -4,7 +4,7 @@
 
 namespace {
 
-constexpr int64_t JOB = 1 << 14;    // elements that a thread takes at a time
+constexpr int64_t JOB = 1 << 15;    // elements that a thread takes at a time
 constexpr int64_t SMALL = 1 << 17;  // elements in a step that one thread does (some 0.05 ms)
 constexpr int64_t BRIEF = 1 << 19;  // and that keeps the GIL
 

@@ -32,10 +32,12 @@ using Kernel = void (*)(const Row&, const void* coefficients, int64_t begin, int
 namespace MEANSQUARE_ISA {
 namespace {
 
+constexpr int64_t LINE = 64;    // bytes of a cache line
+constexpr int64_t AHEAD = 4096;  // bytes by which the lines that come are asked for early
 constexpr int64_t TILE = 1024;  // elements; five streams of doubles and raw copies stay in L1 and L2
 
 template <class Rule, class T>
-void run(Coefficients<T> h, int64_t n, T* p, const T* g, T* v, T* m, T* b) {
+void run_elements(const Coefficients<T> h, int64_t n, T* p, const T* g, T* v, T* m, T* b) {
     // An element depends on its own index alone, also where the gradient is the parameter itself.
 #if defined(__clang__)
 #pragma clang loop vectorize(assume_safety)
@@ -52,6 +54,34 @@ void run(Coefficients<T> h, int64_t n, T* p, const T* g, T* v, T* m, T* b) {
         if constexpr (Rule::centered) m[i] = mi;
         if constexpr (Rule::momentum) b[i] = bi;
     }
+}
+
+template <class T>
+inline void fetch_line(const T* line) {
+    __builtin_prefetch(reinterpret_cast<const char*>(line) + AHEAD);
+}
+
+// The divisions of one block are done while the lines of a later one are on their way. Without
+// asking, the processor's own prefetching stops at every page and a step takes a quarter longer.
+template <class Rule, class T>
+void run(const Coefficients<T>& h, int64_t n, T* p, const T* g, T* v, T* m, T* b) {
+    constexpr int64_t line = LINE / sizeof(T), block = 4 * line;
+    const auto elements = [&](int64_t from, int64_t count) {
+        run_elements<Rule, T>(h, count, p + from, g + from, v + from,
+                              Rule::centered ? m + from : nullptr, Rule::momentum ? b + from : nullptr);
+    };
+    int64_t i = 0;
+    for (; i + block <= n; i += block) {
+        for (int64_t k = i; k < i + block; k += line) {
+            fetch_line(p + k);
+            fetch_line(g + k);
+            fetch_line(v + k);
+            if constexpr (Rule::centered) fetch_line(m + k);
+            if constexpr (Rule::momentum) fetch_line(b + k);
+        }
+        elements(i, block);
+    }
+    elements(i, n - i);
 }
 
 // Visits the n elements from `begin`, each with its offset in the memory of one stream.
@@ -125,7 +155,9 @@ template <class Rule, class T>
 void step(const Row& row, const void* coefficients, int64_t begin, int64_t end) {
     const auto& h = *static_cast<const Coefficients<T>*>(coefficients);
     if (!row.in_place(P) || !row.in_place(G)) return step_tiles<Rule, T>(row, h, begin, end);
-    const auto line = [&](Stream s) { return reinterpret_cast<T*>(row.data[s]) + begin; };
+    const auto line = [&](Stream s) {
+        return row.data[s] ? reinterpret_cast<T*>(row.data[s]) + begin : nullptr;
+    };
     run<Rule, T>(h, end - begin, line(P), line(G), line(V), line(M), line(B));
 }
 
