@@ -237,7 +237,7 @@ int64_t Plan::check(PyObject* param_groups, PyObject* state) {
             PlanRow& row = rows_[i][j];
             PyObject* parameter = PyList_GET_ITEM(list, Py_ssize_t(j));
             if (parameter != row.parameter) return other_groups;
-            if (j + 3 < rows_[i].size()) fetch_early(rows_[i][j + 3]);
+            if (j + 2 < rows_[i].size()) fetch_early(rows_[i][j + 2]);
             const Ref own(walk.of(parameter));
             if (!row.native) continue;
             if (!check_row(row, parameter, groups_[i], own.object)) return int64_t(row.ordinal);
@@ -383,12 +383,15 @@ void Plan::execute(int threads) {
     });
     if (jobs.back() != segments.size()) jobs.push_back(segments.size());
 
-    const auto run = [](const Segment& s) { s.row->kernel(*s.row, s.row->coefficients, s.begin, s.end); };
+    const auto run = [](const Segment& s, const PlanRow* next) {
+        s.row->kernel(*s.row, s.row->coefficients, s.begin, s.end, next);
+    };
     const auto work = [&](int64_t job) {
-        for (size_t i = jobs[size_t(job)]; i < jobs[size_t(job) + 1]; ++i) run(segments[i]);
+        for (size_t i = jobs[size_t(job)]; i < jobs[size_t(job) + 1]; ++i)
+            run(segments[i], i + 1 < segments.size() ? segments[i + 1].row : nullptr);
     };
     const WithoutGil others(total > BRIEF ? hold() : std::vector<Ref>{});
-    for (const Segment& segment : in_order) run(segment);
+    for (const Segment& segment : in_order) run(segment, nullptr);
     run_jobs(total > SMALL ? threads : 1, int64_t(jobs.size()) - 1, work);
 }
 

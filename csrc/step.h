@@ -26,8 +26,9 @@ struct Row {
     bool in_place(Stream s) const { return dimensions.empty() && format[s] == precision(); }
 };
 
-// The kernel of one rule at one precision: elements [begin, end) of a row.
-using Kernel = void (*)(const Row&, const void* coefficients, int64_t begin, int64_t end);
+// The kernel of one rule at one precision: elements [begin, end) of a row. `next` is the row that
+// this thread steps afterwards, or null.
+using Kernel = void (*)(const Row&, const void* coefficients, int64_t begin, int64_t end, const Row* next);
 
 namespace MEANSQUARE_ISA {
 namespace {
@@ -56,16 +57,26 @@ void run_elements(const Coefficients<T> h, int64_t n, T* p, const T* g, T* v, T*
     }
 }
 
-template <class T>
-inline void fetch_line(const T* line) {
-    __builtin_prefetch(reinterpret_cast<const char*>(line) + AHEAD);
-}
+// Where the lines lie that are asked for while the first ones of a row are worked on.
+struct Ahead {
+    const char* line[STREAMS];
+
+    // Some way ahead in the same streams, or, in a short row, at the start of the next one.
+    Ahead(const Row& row, int64_t begin, int64_t end, const Row* next) {
+        for (int s = P; s < STREAMS; ++s) {
+            const int64_t size = size_of(row.format[s]);
+            const bool is_short = (end - begin) * size <= AHEAD && next && next->data[s];
+            line[s] = is_short ? next->data[s] : row.data[s] + begin * size + AHEAD;
+        }
+    }
+    void fetch(Stream s, int64_t offset) const { __builtin_prefetch(line[s] + offset); }
+};
 
 // The divisions of one block are done while the lines of a later one are on their way. Without
 // asking, the processor's own prefetching stops at every page and a step takes a quarter longer.
 template <class Rule, class T>
-void run(const Coefficients<T>& h, int64_t n, T* p, const T* g, T* v, T* m, T* b) {
-    constexpr int64_t line = LINE / sizeof(T), block = 4 * line;
+void run(const Coefficients<T>& h, int64_t n, const Ahead& ahead, T* p, const T* g, T* v, T* m, T* b) {
+    constexpr int64_t size = sizeof(T), line = LINE / size, block = 4 * line;
     const auto elements = [&](int64_t from, int64_t count) {
         run_elements<Rule, T>(h, count, p + from, g + from, v + from,
                               Rule::centered ? m + from : nullptr, Rule::momentum ? b + from : nullptr);
@@ -73,11 +84,11 @@ void run(const Coefficients<T>& h, int64_t n, T* p, const T* g, T* v, T* m, T* b
     int64_t i = 0;
     for (; i + block <= n; i += block) {
         for (int64_t k = i; k < i + block; k += line) {
-            fetch_line(p + k);
-            fetch_line(g + k);
-            fetch_line(v + k);
-            if constexpr (Rule::centered) fetch_line(m + k);
-            if constexpr (Rule::momentum) fetch_line(b + k);
+            ahead.fetch(P, k * size);
+            ahead.fetch(G, k * size);
+            ahead.fetch(V, k * size);
+            if constexpr (Rule::centered) ahead.fetch(M, k * size);
+            if constexpr (Rule::momentum) ahead.fetch(B, k * size);
         }
         elements(i, block);
     }
@@ -143,7 +154,7 @@ void step_tiles(const Row& row, const Coefficients<T>& h, int64_t begin, int64_t
         T *p = in(P), *g = in(G), *v = in(V);
         T* m = Rule::centered ? in(M) : nullptr;
         T* b = Rule::momentum ? in(B) : nullptr;
-        run<Rule, T>(h, n, p, g, v, m, b);
+        run_elements<Rule, T>(h, n, p, g, v, m, b);
         tile_out(row, P, i, n, p);
         tile_out(row, V, i, n, v);
         if (Rule::centered) tile_out(row, M, i, n, m);
@@ -152,13 +163,14 @@ void step_tiles(const Row& row, const Coefficients<T>& h, int64_t begin, int64_t
 }
 
 template <class Rule, class T>
-void step(const Row& row, const void* coefficients, int64_t begin, int64_t end) {
+void step(const Row& row, const void* coefficients, int64_t begin, int64_t end, const Row* next) {
     const auto& h = *static_cast<const Coefficients<T>*>(coefficients);
     if (!row.in_place(P) || !row.in_place(G)) return step_tiles<Rule, T>(row, h, begin, end);
     const auto line = [&](Stream s) {
         return row.data[s] ? reinterpret_cast<T*>(row.data[s]) + begin : nullptr;
     };
-    run<Rule, T>(h, end - begin, line(P), line(G), line(V), line(M), line(B));
+    const Ahead ahead(row, begin, end, next);
+    run<Rule, T>(h, end - begin, ahead, line(P), line(G), line(V), line(M), line(B));
 }
 
 }  // namespace
