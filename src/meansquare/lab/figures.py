@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from meansquare.lab.compare import Arm, TaskSummary
 from meansquare.lab.wording import number, rate
@@ -51,6 +51,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#eceff3",
     "text.color": INK,
     "xtick.color": "#4a525c",
@@ -160,7 +161,7 @@ def _draw_loss(axes: Axes, task: TaskSummary) -> None:
                 axes.plot(len(curve), curve[-1], "x", color=look.color, ms=8, mew=2, zorder=6)
     axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _plain_minor_ticks(axes)
+    _number_log_axis(axes)
     _legend(axes, task.arms, markers=False)
 
 
@@ -176,15 +177,26 @@ def _draw_rates(axes: Axes, task: TaskSummary) -> None:
             rates, losses, color=look.color, marker=look.marker, ms=5, lw=_line_width(arm),
             zorder=_order(arm),
         )  # fmt: skip
-        lost = [trial.lr for trial in arm.trials if trial.loss is None]
-        axes.plot(lost, [ceiling] * len(lost), "x", color=look.color, ms=8, mew=2, clip_on=False)
         chosen = [(t.lr, t.loss) for t in arm.trials if t.lr == arm.lr and t.loss is not None]
         for lr, loss in chosen:
             axes.plot(lr, loss, "o", mfc="none", mec=look.color, ms=13, mew=2, zorder=7)
+    _cross_diverged_rates(axes, task.arms)
     axes.set(xlabel="learning rate", ylabel="validation loss", xscale="log", yscale="log")
     axes.set_ylim(top=ceiling)
-    _plain_minor_ticks(axes)
+    _number_log_axis(axes)
     _legend(axes, task.arms, markers=True)
+
+
+def _cross_diverged_rates(axes: Axes, arms: Sequence[Arm]) -> None:
+    lost = [(trial.lr, arm) for arm in arms for trial in arm.trials if trial.loss is None]
+    for index, (lr, arm) in enumerate(lost):
+        # One below the other: every optimizer that diverged at this rate stays visible.
+        above = sum(earlier == lr for earlier, _ in lost[:index])
+        axes.annotate(
+            "\N{MULTIPLICATION SIGN}", (lr, 1.0), xycoords=("data", "axes fraction"),
+            xytext=(0, -14 * above), textcoords="offset points", ha="center", va="center",
+            color=LOOKS[arm.optimizer].color, fontsize=19, fontweight="bold",
+        )  # fmt: skip
 
 
 def _draw_quality(axes: Axes, task: TaskSummary) -> None:
@@ -218,12 +230,12 @@ def _mark_baselines(axes: Axes, task: TaskSummary) -> None:
         for name, value in task.facts["baselines"].items()
         if low - margin < value < high + margin
     }
-    for name, value in inside.items():
+    for line, (name, value) in enumerate(sorted(inside.items(), key=lambda item: -item[1])):
         axes.axvline(value, color="#7b8490", lw=1.3, ls=(0, (4, 3)), zorder=0)
         right = value > (low + high) / 2
         axes.annotate(
             name, (value, 1.0), xycoords=("data", "axes fraction"), color="#4a525c", fontsize=11.5,
-            xytext=(-4 if right else 4, 4), textcoords="offset points",
+            xytext=(-4 if right else 4, 4 + 15 * line), textcoords="offset points",
             ha="right" if right else "left",
         )  # fmt: skip
 
@@ -269,8 +281,11 @@ def _emphasise_ours(axes: Axes, rows: Sequence[Arm]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _plain_minor_ticks(axes: Axes) -> None:
-    axes.yaxis.set_major_formatter(LogFormatterSciNotation())
+def _number_log_axis(axes: Axes) -> None:
+    low, high = axes.get_ylim()
+    steps = (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 

@@ -63,8 +63,8 @@ def finding(task: TaskSummary) -> str:
         _group(task, "behind", "is", "are", "behind"),
     ]
     diverged = _group(task, "diverged", "has", "have", "diverged")
-    others = listing([group for group in (*groups, diverged) if group])
-    return f"{first}{'; ' + others if others else ''}. {_baseline_sentence(task, best)}"
+    sentence = "; ".join(filter(None, [first, *groups, diverged]))
+    return f"{sentence}. {_baseline_sentence(task, best)}"
 
 
 def edge_warning(arm: Arm) -> str | None:

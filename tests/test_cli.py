@@ -1,0 +1,125 @@
+"""A wrong command line gets one line that says what to do, exit code 2, and changes nothing."""
+
+import importlib.util
+import resource
+import shutil
+
+import pytest
+from conftest import TINY, meansquare
+
+from meansquare.lab.cli import main
+
+REFUSALS = {
+    (
+        "compare",
+        "--optimizers",
+        "rmsprp",
+    ): "no optimizer is called 'rmsprp'; did you mean 'rmsprop'?",
+    ("compare", "--tasks", "digit"): "no task is called 'digit'; did you mean 'digits'?",
+    ("compare", "--tasks", "digits,digits"): "'digits' is named twice",
+    ("compare", "--budget", "0"): "--budget must be at least 1, got 0",
+    ("compare", "--seeds", "-1"): "--seeds must be at least 1, got -1",
+    ("compare", "--jobs", "0"): "--jobs must be at least 1, got 0",
+    ("compare", "--epochs", "0"): "--epochs must be at least 1, got 0",
+    ("compare", "--budget", "many"): "Invalid value for '--budget'",
+    ("compare", "--learning-rate", "1"): "No such option: --learning-rate",
+    ("train",): "No such command 'train'",
+    ("report",): "Missing argument 'folder'",
+    ("report", "/nowhere/at/all"): "cannot read /nowhere/at/all/records.jsonl",
+}
+
+
+def refusal(capsys, *arguments):
+    assert main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("arguments", REFUSALS, ids=" ".join)
+def test_a_wrong_argument_is_refused_in_one_line(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = refusal(capsys, *arguments)
+    assert line.startswith("meansquare")
+    assert REFUSALS[arguments].lower() in line.lower()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_refuses_with_code_two_and_no_traceback(tmp_path):
+    done = meansquare("compare", "--tasks", "mnist", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("meansquare compare: --tasks: no task is called 'mnist'")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_of_another_configuration_is_refused_and_kept(finished, capsys):
+    before = (finished / "records.jsonl").read_bytes()
+    line = refusal(capsys, "compare", "--out", finished, "--budget", "3")
+    assert "belongs to another configuration (budget: 2 there, 3 asked)" in line.replace('"', "")
+    assert (finished / "records.jsonl").read_bytes() == before
+
+
+def test_a_file_or_a_foreign_folder_in_place_of_a_run_folder_is_refused(capsys, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert "is a file, a folder is wanted" in refusal(capsys, "compare", "--out", tmp_path / "file")
+    assert "holds 'file' but no records.jsonl" in refusal(capsys, "compare", "--out", tmp_path)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["compare", "report"])
+def test_a_damaged_record_file_is_refused_by_its_line_and_kept(finished, command, capsys, tmp_path):
+    lines = (finished / "records.jsonl").read_bytes().splitlines(keepends=True)
+    damaged = b"".join([*lines[:2], b"{half a line\n", *lines[3:]])
+    (tmp_path / "records.jsonl").write_bytes(damaged)
+    place = [tmp_path] if command == "report" else ["--out", tmp_path, *TINY]
+    assert "records.jsonl line 3 is damaged: not a run" in refusal(capsys, command, *place)
+    assert (tmp_path / "records.jsonl").read_bytes() == damaged
+
+
+def test_an_unfinished_folder_has_no_report_yet(finished, capsys, tmp_path):
+    lines = (finished / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "records.jsonl").write_bytes(b"".join(lines[:-1]))
+    line = refusal(capsys, "report", tmp_path)
+    assert "is not finished, 1 runs are missing; continue with: meansquare compare" in line
+
+
+def test_a_place_that_cannot_be_written_is_refused(capsys):
+    line = refusal(capsys, "compare", "--out", "/proc/meansquare", *TINY)
+    assert "cannot write /proc/meansquare" in line
+    assert "choose another --out" in line
+
+
+def test_a_full_disk_keeps_what_was_recorded(finished, tmp_path):
+    whole = (finished / "records.jsonl").read_bytes()
+    kept = b"".join(whole.splitlines(keepends=True)[:-4])
+    (tmp_path / "records.jsonl").write_bytes(kept)
+    limit = (len(kept) + 300,) * 2
+    done = meansquare(
+        "compare", "--out", tmp_path, *TINY, "--jobs", "1",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "cannot write" in done.stderr.splitlines()[-1]
+    assert (tmp_path / "records.jsonl").read_bytes() == kept
+
+
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = importlib.util.find_spec
+    hidden = {"sklearn", "jinja2"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n in hidden else found(n))
+    line = refusal(capsys, "compare")
+    assert line.endswith("needs sklearn, jinja2; run: pip install 'meansquare[lab]'")
+
+
+def test_the_doctor_tells_versions_and_backends(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("torch", "numpy", "cores", "cpu", "gpu", "reference"))
+
+
+def test_report_rebuilds_the_page(finished, tmp_path):
+    shutil.copy(finished / "records.jsonl", tmp_path)
+    assert meansquare("report", tmp_path).returncode == 0
+    assert (tmp_path / "report.html").read_text() == (finished / "report.html").read_text()

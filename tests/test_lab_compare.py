@@ -1,0 +1,197 @@
+"""What follows from the records, and that real runs are fair: paired, repeatable, test split unread."""
+
+import ast
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+import meansquare.lab
+from meansquare.lab import compare, record, wording
+from meansquare.lab.compare import choose, summarize
+from meansquare.lab.record import Folder
+from meansquare.lab.run import run
+from meansquare.lab.setups import SETUPS
+from meansquare.lab.study import Plan, Study
+from meansquare.lab.tasks import load_task
+
+LAB = Path(meansquare.lab.__file__).parent
+NAMES = ("rmsprop", "sgd")
+RATES = Study(("digits",), NAMES, budget=3, seeds=3, epochs={"digits": 2}).learning_rates
+LOW, MIDDLE, HIGH = RATES
+FACTS = {
+    "name": "digits",
+    "title": "Digits",
+    "metric": "accuracy",
+    "unit": "%",
+    "higher_is_better": True,
+    "baselines": {"chance": 10.0},
+}
+
+
+@pytest.fixture
+def tuned(a_run):
+    """A tuning run of `optimizer` at `lr` that ended with `loss`, diverged for None."""
+
+    def make(optimizer: str, lr: float, loss: float | None):
+        diverged = {"status": "diverged", "diverged_at": 3, "validation_loss": (2.5,)}
+        ended = {"validation_loss": (2.5, loss)} if loss is not None else diverged
+        return a_run(optimizer=optimizer, lr=lr, **ended)
+
+    return make
+
+
+@pytest.fixture
+def ended(a_run):
+    """The final runs of `optimizer` with these scores, None for a diverged one."""
+
+    def make(optimizer: str, lr: float, *scores: float | None):
+        return [
+            a_run(
+                phase="final", optimizer=optimizer, lr=lr, seed=seed, test_metric=score,
+                status="diverged" if score is None else "ok",
+                diverged_at=2 if score is None else None,
+            )
+            for seed, score in enumerate(scores, start=1)
+        ]  # fmt: skip
+
+    return make
+
+
+def arms_of(*records, optimizers=NAMES):
+    study = Study(("digits",), optimizers, budget=3, seeds=3, epochs={"digits": 2})
+    setups = {name: {"label": SETUPS[name].label, "call": "call"} for name in optimizers}
+    folder = Folder(Path(), study.protocol, {"digits": FACTS}, setups, records, None, 0)
+    return {arm.optimizer: arm for arm in summarize(folder).tasks[0].arms}
+
+
+def test_the_rate_with_the_lowest_last_validation_loss_is_chosen(tuned):
+    runs = [tuned("sgd", LOW, 0.9), tuned("sgd", MIDDLE, 0.2), tuned("sgd", HIGH, 0.4)]
+    assert choose(runs) == {("digits", "sgd"): MIDDLE}
+
+
+def test_of_equal_rates_the_smaller_is_chosen_in_any_order(tuned):
+    runs = [tuned("sgd", HIGH, 0.5), tuned("sgd", MIDDLE, 0.5), tuned("sgd", LOW, 0.6)]
+    assert choose(runs) == choose(runs[::-1]) == {("digits", "sgd"): MIDDLE}
+
+
+def test_a_diverged_rate_is_never_chosen(a_run, tuned):
+    low = a_run(lr=HIGH, status="diverged", diverged_at=9, validation_loss=(2.5, 0.001))
+    assert choose([low, tuned("rmsprop", LOW, 7.0)]) == {("digits", "rmsprop"): LOW}
+    assert choose([low]) == {}
+
+
+def test_final_runs_have_no_say_in_the_choice(tuned, a_run):
+    final = a_run(phase="final", lr=HIGH, validation_loss=(0.0,), test_metric=99.0)
+    assert choose([tuned("rmsprop", LOW, 1.0), final]) == {("digits", "rmsprop"): LOW}
+
+
+@pytest.mark.parametrize(
+    ("others", "verdict"),
+    [((98.5, 98.7, 98.6), "tie"), ((90.0, 91.0, 92.0), "behind"), ((1.0, None, 99.9), "diverged")],
+)
+def test_verdicts_follow_the_intervals_and_swap_with_the_names(others, verdict, tuned, ended):
+    def verdicts(first, second):
+        runs = [tuned(first, MIDDLE, 1.0), tuned(second, MIDDLE, 1.0)]
+        runs += ended(first, MIDDLE, 98.6, 98.8, 98.7) + ended(second, MIDDLE, *others)
+        arms = arms_of(*runs)
+        return arms[first].verdict, arms[second].verdict
+
+    assert verdicts("rmsprop", "sgd") == verdicts("sgd", "rmsprop") == ("best", verdict)
+
+
+def test_one_seed_gives_no_verdict(tuned, ended):
+    runs = [tuned("sgd", LOW, 1.0), *ended("sgd", LOW, 90.0)]
+    assert arms_of(*runs, optimizers=("sgd",))["sgd"].verdict == "undecided"
+
+
+@pytest.mark.parametrize(("lr", "edge"), [(LOW, "lowest"), (MIDDLE, None), (HIGH, "highest")])
+def test_a_rate_at_the_border_of_the_search_is_flagged(lr, edge, tuned, ended):
+    arm = arms_of(tuned("sgd", lr, 1.0), *ended("sgd", lr, 90.0, 91.0))["sgd"]
+    assert arm.edge == edge
+    assert (wording.edge_warning(arm) is None) == (edge is None)
+
+
+def test_divergence_is_counted_and_shown_and_leaves_no_mean(tuned, ended):
+    runs = [tuned("sgd", LOW, 1.0), tuned("sgd", HIGH, None), *ended("sgd", LOW, 90.0, None, 91.0)]
+    arm = arms_of(*runs)["sgd"]
+    assert (arm.mean, arm.interval, arm.scores) == (None, None, (90.0, None, 91.0))
+    assert wording.divergence(arm) == "1/2 tuning, 1/3 final"
+    assert wording.score(arm) == "diverged in 1 of 3 seeds"
+
+
+def test_an_optimizer_that_diverged_at_every_rate_is_ranked_last(tuned, ended):
+    runs = [tuned("rmsprop", LOW, None), tuned("sgd", LOW, 1.0), *ended("sgd", LOW, 9.0, 9.5, 9.1)]
+    arms = arms_of(*runs)
+    assert (arms["rmsprop"].verdict, arms["sgd"].verdict) == ("diverged", "best")
+    assert wording.score(arms["rmsprop"]) == "diverged at every rate"
+
+
+def test_equal_scores_have_an_interval_of_no_width():
+    assert compare.bootstrap([2.0, 2.0, 2.0]) == (2.0, 2.0)
+
+
+def test_every_optimizer_starts_a_seed_with_the_same_first_loss(tiny):
+    losses = {}
+    for made in record.load(tiny).records:
+        losses.setdefault((made.task, made.seed), set()).add(made.first_loss)
+    assert len(losses) == 6
+    assert [place for place, seen in losses.items() if len(seen) != 1] == []
+
+
+def test_the_summary_on_disk_is_that_of_the_records(tiny):
+    computed = json.loads(json.dumps(dataclasses.asdict(summarize(record.load(tiny)))))
+    assert json.loads((tiny / "summary.json").read_text()) == computed
+
+
+def one_epoch(task, phase="tune", lr=0.01, seed=1):
+    made = run(task, SETUPS["rmsprop"], Plan(phase, "digits", "rmsprop", lr, seed, 1))
+    return dataclasses.replace(made, step_us=0, optimizer_seconds=0, training_seconds=0)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_task("digits")
+
+
+def test_the_same_run_twice_gives_the_same_record_but_for_its_times(digits):
+    assert one_epoch(digits) == one_epoch(digits)
+    assert one_epoch(digits) != one_epoch(digits, seed=2)
+
+
+class Sealed:
+    """A task whose test split cannot be read."""
+
+    def __init__(self, task):
+        self._task = task
+
+    def __getattr__(self, name):
+        return getattr(self._task, name)
+
+    def split(self, name):
+        if name == "test":
+            raise PermissionError("the test split was read")
+        return self._task.split(name)
+
+
+def test_the_test_split_is_read_only_in_final_runs(digits):
+    assert one_epoch(Sealed(digits)).test_metric is None
+    with pytest.raises(PermissionError):
+        one_epoch(Sealed(digits), phase="final")
+
+
+def test_a_run_that_blows_up_is_recorded_as_diverged(digits):
+    made = one_epoch(digits, phase="final", lr=1e6)
+    assert (made.status, made.test_metric) == ("diverged", None)
+    assert made.diverged_at == made.steps > 0
+    assert record.decode(record.encode(made)) == made
+
+
+@pytest.mark.parametrize("name", ["report.py", "figures.py", "compare.py", "record.py", "wording.py"])
+def test_reading_and_reporting_import_no_torch(name):
+    nodes = list(ast.walk(ast.parse((LAB / name).read_text())))
+    modules = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    modules |= {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+    assert [module for module in modules if module.split(".")[0] == "torch"] == []
+    assert "meansquare.lab.run" not in modules

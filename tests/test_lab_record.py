@@ -1,0 +1,215 @@
+"""What is recorded survives: kills, cut lines, full disks, and a second process."""
+
+import dataclasses
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meansquare.lab import record
+from meansquare.lab.compare import choose
+from meansquare.lab.errors import LabError
+from meansquare.lab.record import Journal, Record, decode, encode
+from meansquare.lab.run import run
+from meansquare.lab.setups import SETUPS
+from meansquare.lab.study import Study
+from meansquare.lab.tasks import load_task
+
+STUDY = Study(("digits",), ("rmsprop", "sgd"), budget=3, seeds=2, epochs={"digits": 2})
+TIMES = {"step_us": 0.0, "optimizer_seconds": 0.0, "training_seconds": 0.0, "made_by": {}}
+LAB = [sys.executable, "-c", "from meansquare.lab.cli import main; raise SystemExit(main())"]
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+counts = st.integers(min_value=0)
+curves = st.lists(finite, max_size=4).map(tuple)
+records = st.builds(
+    Record,
+    phase=st.sampled_from(["tune", "final"]),
+    task=st.text(),
+    optimizer=st.text(),
+    lr=finite,
+    seed=counts,
+    epochs=counts,
+    status=st.sampled_from(["ok", "diverged"]),
+    diverged_at=st.none() | counts,
+    first_loss=finite,
+    train_loss=curves,
+    validation_loss=curves,
+    validation_metric=curves,
+    test_metric=st.none() | finite,
+    steps=counts,
+    step_us=finite,
+    optimizer_seconds=finite,
+    training_seconds=finite,
+    made_by=st.dictionaries(st.text(), st.text() | st.none()),
+)
+
+
+def timeless(runs: tuple[Record, ...] | list[Record]) -> dict[record.Key, Record]:
+    return {made.key: dataclasses.replace(made, **TIMES) for made in runs}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    record.create(tmp_path, STUDY.protocol, {"digits": {}}, {"rmsprop": {}, "sgd": {}})
+    return tmp_path
+
+
+@pytest.fixture
+def two_runs(folder: Path, a_run) -> Path:
+    with Journal(folder) as journal:
+        journal.append(a_run(lr=STUDY.learning_rates[0]))
+        journal.append(a_run(lr=STUDY.learning_rates[1]))
+    return folder
+
+
+@settings(derandomize=True, deadline=None)
+@given(records)
+def test_a_record_reads_back_as_it_was_written(made):
+    assert decode(encode(made)) == made
+    assert "\n" not in encode(made)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_never_written(value, folder, a_run):
+    before = (folder / record.FILE_NAME).read_bytes()
+    with Journal(folder) as journal, pytest.raises(ValueError, match="JSON compliant"):
+        journal.append(a_run(first_loss=value))
+    assert (folder / record.FILE_NAME).read_bytes() == before
+
+
+def test_a_cut_last_line_is_dropped_with_a_notice_and_its_run_done_again(two_runs):
+    path = two_runs / record.FILE_NAME
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    read = record.load(two_runs)
+    assert read.notice == "the last line was cut off and is dropped; its run is done again"
+    assert STUDY.learning_rates[1] in {plan.lr for plan in read.missing(STUDY.tuning())}
+    with Journal(two_runs) as journal:
+        journal.append(decode(whole.splitlines()[2].decode()))
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"lr":0.000316228', b'"lr":0.5'),
+        (b'"seed":0', b'"seed":-1'),
+        (b'"status":"ok"', b'"status":"fine"'),
+        (b'"steps":4,', b""),
+        (b"{", b"["),
+        (b'"epochs":2', b'"epochs":3'),
+    ],
+)
+def test_damage_in_the_middle_is_refused_with_its_line(old, new, two_runs):
+    path = two_runs / record.FILE_NAME
+    header, first, second = path.read_bytes().splitlines(keepends=True)
+    assert old in first
+    damaged = header + first.replace(old, new, 1) + second
+    path.write_bytes(damaged)
+    with pytest.raises(LabError, match="line 2 is damaged"):
+        record.load(two_runs)
+    assert path.read_bytes() == damaged
+
+
+def test_the_same_run_a_second_time_is_refused(two_runs):
+    path = two_runs / record.FILE_NAME
+    path.write_bytes(path.read_bytes() + path.read_bytes().splitlines(keepends=True)[1])
+    with pytest.raises(LabError, match="line 4 is damaged: the same run a second time"):
+        record.load(two_runs)
+
+
+def test_another_configuration_is_refused(folder):
+    other = dataclasses.replace(STUDY, seeds=3).protocol
+    with pytest.raises(LabError, match=r"another configuration \(seeds: 2 there, 3 asked\)"):
+        record.require_same(record.load(folder), other)
+
+
+def test_a_folder_made_meanwhile_keeps_its_runs(two_runs):
+    before = (two_runs / record.FILE_NAME).read_bytes()
+    record.create(two_runs, STUDY.protocol, {}, {})
+    assert [entry.read_bytes() for entry in two_runs.iterdir()] == [before]
+
+
+def test_a_second_process_is_refused_and_changes_nothing(two_runs):
+    before = (two_runs / record.FILE_NAME).read_bytes()
+    with Journal(two_runs):
+        second = subprocess.run([*LAB, *arguments(two_runs)], capture_output=True, text=True)
+    line = f"meansquare compare: another compare is writing to {two_runs}; wait for it.\n"
+    assert (second.returncode, second.stderr) == (2, line)
+    assert (two_runs / record.FILE_NAME).read_bytes() == before
+
+
+def test_a_disk_that_fills_up_keeps_every_whole_line(two_runs, a_run):
+    before = (two_runs / record.FILE_NAME).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(two_runs) as journal, pytest.raises(LabError, match="cannot write"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
+        try:
+            journal.append(a_run(lr=STUDY.learning_rates[2]))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (two_runs / record.FILE_NAME).read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="children are found through /proc")
+def test_a_killed_comparison_leaves_no_worker_and_continues_to_the_same_result(tmp_path):
+    out, path = tmp_path / "out", tmp_path / "out" / record.FILE_NAME
+    process = subprocess.Popen([*LAB, *arguments(out)], stdout=subprocess.DEVNULL)
+    wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= 3)
+    workers = children_of(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not any(is_alive(worker) for worker in workers))
+    kept = path.read_bytes().rpartition(b"\n")[0] + b"\n"
+    assert len(workers) >= 2
+    assert 2 <= len(record.load(out).records) < 10
+
+    subprocess.run([*LAB, *arguments(out)], check=True, stdout=subprocess.DEVNULL)
+    assert path.read_bytes().startswith(kept)
+    assert timeless(record.load(out).records) == timeless(uninterrupted())
+
+
+def arguments(out: Path) -> list[str]:
+    options = ["--tasks", "digits", "--optimizers", "rmsprop,sgd", "--budget", "3", "--seeds", "2"]
+    return ["compare", "--out", str(out), *options, "--epochs", "2", "--jobs", "2"]
+
+
+def uninterrupted() -> list[Record]:
+    task, threads = load_task("digits"), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        tuned = [run(task, SETUPS[plan.optimizer], plan) for plan in STUDY.tuning()]
+        final = STUDY.final(choose(tuned))
+        return tuned + [run(task, SETUPS[plan.optimizer], plan) for plan in final]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def wait_until(happened) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline, "nothing happened for a minute"
+        time.sleep(0.005)
+
+
+def children_of(parent: int) -> list[int]:
+    listed = Path(f"/proc/{parent}/task/{parent}/children")
+    return [int(child) for child in listed.read_text().split()]
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        # A zombie waits for whoever adopted it and runs nothing.
+        return ") Z " not in Path(f"/proc/{process}/stat").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False
