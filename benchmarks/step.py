@@ -3,9 +3,10 @@
 python benchmarks/step.py [--rounds N] [WORKLOAD ...]
 
 All arms of a workload are interleaved in one run, since machines and their neighbours differ.
-A row gives the median time, and how many times longer (or shorter) than ours in the same round:
-the median and the 10th percentile of that ratio. The floor moves the same memory as plain
-RMSProp (v += g; p -= lr*g, in the same threads) and computes next to nothing.
+A row gives our median time in milliseconds and, for every other arm, how many times as long it
+took in the same round: the median of that ratio and, in brackets, its 10th percentile. The floor
+moves the same memory as plain RMSProp (v += g; p -= lr*g, in the same threads) and computes next to
+nothing.
 """
 
 import argparse
@@ -94,14 +95,14 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
 def arms(params: list[Tensor]) -> dict[str, Step]:
     optim = torch.optim
     return {
-        "meansquare RMSProp": RMSProp(params, lr=LR).step,
+        "meansquare, ms": RMSProp(params, lr=LR).step,
         "floor": floor(params),
-        "torch RMSprop": optim.RMSprop(params, lr=LR).step,
-        "torch RMSprop foreach": optim.RMSprop(params, lr=LR, foreach=True).step,
-        "torch _fused_adam_ as RMSprop": fused_adam_trick(params),
-        "torch Adagrad fused": optim.Adagrad(params, lr=LR, fused=True).step,
-        "torch Adam fused": optim.Adam(params, lr=LR, fused=True).step,
-        "torch SGD momentum fused": optim.SGD(params, lr=LR, momentum=0.9, fused=True).step,
+        "RMSprop": optim.RMSprop(params, lr=LR).step,
+        "RMSprop foreach": optim.RMSprop(params, lr=LR, foreach=True).step,
+        "`_fused_adam_` as RMSprop": fused_adam_trick(params),
+        "Adagrad fused": optim.Adagrad(params, lr=LR, fused=True).step,
+        "Adam fused": optim.Adam(params, lr=LR, fused=True).step,
+        "SGD momentum fused": optim.SGD(params, lr=LR, momentum=0.9, fused=True).step,
     }
 
 
@@ -173,16 +174,13 @@ def measure(workload: Workload, rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def rows(workload: Workload, times: dict[str, list[float]]) -> list[str]:
-    ours = next(iter(times.values()))
-    lines = []
-    for name, own in times.items():
+def row(workload: Workload, times: dict[str, list[float]]) -> str:
+    ours, *others = times.values()
+    cells = [workload.name, f"{statistics.median(ours):.3g}"]
+    for own in others:
         ratios = sorted(a / b for a, b in zip(own, ours, strict=True))
-        low = ratios[len(ratios) // 10]
-        cells = (workload.name, name, f"{statistics.median(own):.4f}")
-        cells += (f"{statistics.median(ratios):.2f}", f"{low:.2f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        cells.append(f"{statistics.median(ratios):.2f} ({ratios[len(ratios) // 10]:.2f})")
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -196,11 +194,12 @@ def main() -> None:
         f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}; "
         f"{options.rounds} interleaved rounds; GPU: not measured"
     )
-    print("\n| workload | arm | median ms | time / ours | 10th percentile |")
-    print("|---|---|--:|--:|--:|")
-    for name in options.workloads or WORKLOADS:
+    for i, name in enumerate(options.workloads or WORKLOADS):
         workload = WORKLOADS[name]()
-        print("\n".join(rows(workload, measure(workload, options.rounds))), flush=True)
+        times = measure(workload, options.rounds)
+        if i == 0:
+            print(f"\n| workload | {' | '.join(times)} |\n|---|{'--:|' * len(times)}")
+        print(row(workload, times), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""One real, tiny comparison that the tests of the lab share."""
+"""One real, tiny comparison and a run written by hand, which the tests of the lab share."""
 
 import subprocess
 import sys
 
 import pytest
+
+from meansquare.lab.record import Record
 
 TINY = ("--epochs", "1", "--budget", "2", "--seeds", "2")
 
@@ -22,3 +24,31 @@ def finished(tmp_path_factory):
     done = meansquare("compare", "--out", folder, *TINY)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def a_run():
+    """Makes a tuning run of digits with rmsprop that ended well, but for the given fields."""
+    return lambda **changes: Record(**{**RUN, **changes})
+
+
+RUN = {
+    "phase": "tune",
+    "task": "digits",
+    "optimizer": "rmsprop",
+    "lr": 0.1,
+    "seed": 0,
+    "epochs": 2,
+    "status": "ok",
+    "diverged_at": None,
+    "first_loss": 2.5,
+    "train_loss": (2.0, 1.0),
+    "validation_loss": (2.5, 1.5, 1.0),
+    "validation_metric": (10.0, 50.0, 60.0),
+    "test_metric": None,
+    "steps": 4,
+    "step_us": 25.0,
+    "optimizer_seconds": 0.0001,
+    "training_seconds": 0.01,
+    "made_by": {"versions": {}},
+}

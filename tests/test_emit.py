@@ -24,8 +24,15 @@ def run(*command, cwd=ROOT, **env):
     )
 
 
+def isolated(site, *command, cwd=ROOT):
+    """Run Python with the package in `site`, whatever is installed in this environment."""
+    packages = sysconfig.get_paths()["purelib"]
+    path = f"{site}{os.pathsep}{packages}"
+    return run(sys.executable, "-S", *command, cwd=cwd, PYTHONPATH=path)
+
+
 def emit(root, *options):
-    return run(sys.executable, "tools/emit.py", *options, cwd=root)
+    return isolated(root / "src", "tools/emit.py", *options, cwd=root)
 
 
 def texts(root):
@@ -77,12 +84,6 @@ def test_a_changed_operator_fails_the_check_until_emit_rewrites_just_the_kernels
     new = texts(changed)
     assert {name for name in new if new[name] != old.get(name)} == GENERATED
     assert emit(changed, "--check").returncode == 0
-
-
-def isolated(site, *command):
-    """Run Python with the installation in `site` before this environment's packages."""
-    packages = sysconfig.get_paths()["purelib"]
-    return run(sys.executable, "-S", *command, PYTHONPATH=f"{site}{os.pathsep}{packages}")
 
 
 def test_after_a_rebuild_the_kernels_follow_the_changed_rule_and_torch_no_longer_agrees(rebuilt):

@@ -1,4 +1,4 @@
-"""What follows from the records, and that real runs are fair: paired, repeatable, test split unread."""
+"""What follows from the records; real runs are paired, repeatable and leave the test split."""
 
 import ast
 import dataclasses
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import meansquare.lab
 from meansquare.lab import compare, record, wording
@@ -132,17 +133,17 @@ def test_equal_scores_have_an_interval_of_no_width():
     assert compare.bootstrap([2.0, 2.0, 2.0]) == (2.0, 2.0)
 
 
-def test_every_optimizer_starts_a_seed_with_the_same_first_loss(tiny):
+def test_every_optimizer_starts_a_seed_with_the_same_first_loss(finished):
     losses = {}
-    for made in record.load(tiny).records:
+    for made in record.load(finished).records:
         losses.setdefault((made.task, made.seed), set()).add(made.first_loss)
     assert len(losses) == 6
     assert [place for place, seen in losses.items() if len(seen) != 1] == []
 
 
-def test_the_summary_on_disk_is_that_of_the_records(tiny):
-    computed = json.loads(json.dumps(dataclasses.asdict(summarize(record.load(tiny)))))
-    assert json.loads((tiny / "summary.json").read_text()) == computed
+def test_the_summary_on_disk_is_that_of_the_records(finished):
+    computed = json.loads(json.dumps(dataclasses.asdict(summarize(record.load(finished)))))
+    assert json.loads((finished / "summary.json").read_text()) == computed
 
 
 def one_epoch(task, phase="tune", lr=0.01, seed=1):
@@ -152,7 +153,10 @@ def one_epoch(task, phase="tune", lr=0.01, seed=1):
 
 @pytest.fixture(scope="module")
 def digits():
-    return load_task("digits")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield load_task("digits")
+    torch.set_num_threads(threads)
 
 
 def test_the_same_run_twice_gives_the_same_record_but_for_its_times(digits):
@@ -188,7 +192,9 @@ def test_a_run_that_blows_up_is_recorded_as_diverged(digits):
     assert record.decode(record.encode(made)) == made
 
 
-@pytest.mark.parametrize("name", ["report.py", "figures.py", "compare.py", "record.py", "wording.py"])
+@pytest.mark.parametrize(
+    "name", ["report.py", "figures.py", "compare.py", "record.py", "wording.py"]
+)
 def test_reading_and_reporting_import_no_torch(name):
     nodes = list(ast.walk(ast.parse((LAB / name).read_text())))
     modules = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}

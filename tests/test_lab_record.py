@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -150,13 +151,9 @@ def test_a_second_process_is_refused_and_changes_nothing(two_runs):
 
 def test_a_disk_that_fills_up_keeps_every_whole_line(two_runs, a_run):
     before = (two_runs / record.FILE_NAME).read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with Journal(two_runs) as journal, pytest.raises(LabError, match="cannot write"):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
-        try:
-            journal.append(a_run(lr=STUDY.learning_rates[2]))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    full, refused = files_end_at(len(before) + 10), pytest.raises(LabError, match="cannot write")
+    with Journal(two_runs) as journal, full, refused:
+        journal.append(a_run(lr=STUDY.learning_rates[2]))
     assert (two_runs / record.FILE_NAME).read_bytes() == before
 
 
@@ -176,6 +173,16 @@ def test_a_killed_comparison_leaves_no_worker_and_continues_to_the_same_result(t
     subprocess.run([*LAB, *arguments(out)], check=True, stdout=subprocess.DEVNULL)
     assert path.read_bytes().startswith(kept)
     assert timeless(record.load(out).records) == timeless(uninterrupted())
+
+
+@contextmanager
+def files_end_at(size: int):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def arguments(out: Path) -> list[str]:
