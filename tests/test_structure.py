@@ -1,6 +1,7 @@
 """Each room imports only from those before it, and the public surface is what __all__ says."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,10 @@ def test_the_public_names_are_all_there_and_no_others():
     modules = {"kernels", "lab", "optimizers", "rules", "spec", "state"}
     assert public - modules == set(meansquare.__all__) - {"__version__"}
     assert len(meansquare.__all__) <= 12
+
+
+def test_the_example_of_the_readme_runs(capsys):
+    text = (PACKAGE.parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    assert "rmsprop_outside_centered_heavy_ball, 2 tensors of float32" in capsys.readouterr().out
