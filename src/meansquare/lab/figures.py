@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 
@@ -21,45 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from meansquare.lab.compare import Arm, TaskSummary
+from meansquare.lab.looks import HEIGHT, INK, LOOKS, OURS, STYLE, WIDTH
 from meansquare.lab.wording import number, rate
-
-WIDTH, HEIGHT = 460 / 72, 330 / 72
-OURS = "rmsprop"
-INK, FAINT = "#22262b", "#c9ced6"
-
-
-@dataclass(frozen=True)
-class Look:
-    """How an optimizer is drawn, everywhere the same; hues stay apart for colour-blind eyes."""
-
-    color: str
-    marker: str
-
-
-LOOKS = {
-    "rmsprop": Look("#d55e00", "o"),
-    "sgd": Look("#5b6570", "s"),
-    "momentum": Look("#0072b2", "^"),
-    "adagrad": Look("#009e73", "D"),
-    "adam": Look("#b5569b", "v"),
-}
-STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 12.0,
-    "axes.edgecolor": "#9aa2ad",
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#eceff3",
-    "text.color": INK,
-    "xtick.color": "#4a525c",
-    "ytick.color": "#4a525c",
-    "lines.linewidth": 1.8,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "meansquare",
-}
 
 
 @dataclass(frozen=True)

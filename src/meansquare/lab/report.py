@@ -12,8 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from meansquare.lab import wording
 from meansquare.lab.compare import CONFIDENCE, RESAMPLES, Summary
-from meansquare.lab.figures import LOOKS, draw
+from meansquare.lab.figures import draw
 from meansquare.lab.files import make_folder, replace_file
+from meansquare.lab.looks import LOOKS
 
 TEMPLATE = "report.html.j2"
 
