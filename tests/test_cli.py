@@ -3,6 +3,8 @@
 import importlib.util
 import resource
 import shutil
+import subprocess
+import sys
 
 import pytest
 from conftest import TINY, meansquare
@@ -123,3 +125,14 @@ def test_report_rebuilds_the_page(finished, tmp_path):
     shutil.copy(finished / "records.jsonl", tmp_path)
     assert meansquare("report", tmp_path).returncode == 0
     assert (tmp_path / "report.html").read_text() == (finished / "report.html").read_text()
+
+
+def test_a_terminal_that_takes_no_more_is_told_in_one_line():
+    code = "from meansquare.lab.cli import main; raise SystemExit(main())"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "doctor"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 2
+    reason = b"cannot print here: No space left on device; print elsewhere."
+    assert done.stderr == b"meansquare doctor: " + reason + b"\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -55,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(arguments, _usage(error))
     except (KeyboardInterrupt, typer.Abort):
         return STOPPED
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (Python flushes it once more at exit)
+        return _refuse(arguments, f"cannot print here: {error.strerror}; print elsewhere.")
 
 
 @app.command()
