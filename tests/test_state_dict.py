@@ -204,11 +204,13 @@ def renamed(saved):
 
 
 def shortened(saved):
-    saved["param_groups"][0]["params"].pop()
+    for name in ("params", "param_names"):
+        saved["param_groups"][0][name].pop(3)
+    del saved["state"][3]
 
 
 def more_groups(saved):
-    saved["param_groups"].append(saved["param_groups"][0])
+    saved["param_groups"].append({"params": []})
 
 
 def wrong_setting(saved):

@@ -16,7 +16,7 @@ from torch.optim.optimizer import (
 from meansquare.kernels import warn_without_compiler
 from meansquare.kernels.plan import Plan
 from meansquare.spec import BACKEND_NAMES, HYPER_NAMES, EpsPlace, Hyper, WeightDecayMode
-from meansquare.state import loaded
+from meansquare.state import check_kind, loaded
 
 _values = itemgetter(*HYPER_NAMES, *BACKEND_NAMES)
 _PLAIN = {float, int, bool, str, type(None)}
@@ -148,9 +148,11 @@ class RMSProp(Optimizer):
         """Load a state dict of this class or of torch.optim.RMSprop and go on from there.
 
         Parameters are matched by name where both sides have names, else by position. Keys that
-        torch does not know keep their present values. Raises ValueError naming the parameter
-        where names or shapes differ or state is missing; nothing is changed then.
+        torch does not know keep their present values. Raises ValueError or TypeError naming the
+        parameter where names, shapes or kinds differ, or state is missing or impossible; nothing
+        is changed then.
         """
+        check_kind(state_dict, Mapping, "a state dict")
         # torch's own would match by position and cast float32 state to the parameter's dtype.
         state_dict = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():

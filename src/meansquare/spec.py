@@ -2,7 +2,9 @@
 
 import itertools
 import math
+import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -117,6 +119,33 @@ HYPER_NAMES = tuple(field.name for field in fields(Hyper))
 BACKEND_NAMES = ("capturable", "foreach", "fused", "differentiable")
 
 
+class _Short(reprlib.Repr):
+    """Plain values in Python's words and cut short; of anything else its type, and its shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxtuple, self.maxstring, self.maxother = 2, 10, 100, 100
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        if isinstance(x, (bool, int, float, complex, str, bytes, type(None))):
+            return super().repr_instance(x, level)
+        shape = getattr(x, "shape", None)
+        return type(x).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
+
+
+def shown(value: Any) -> str:
+    """How messages show a value: one short line, whatever it is, without running code of its own.
+
+    >>> shown([[[["deep"]]]]), shown("a" * 300)[-4:], shown(10**5000)
+    ('[[[...]]]', "aaa'", 'a value of type int')
+    """
+    try:
+        text = _Short().repr(value)
+    except Exception:  # a number of too many digits, a tensor without a shape
+        text = f"a value of type {type(value).__name__}"
+    return " ".join(text.split())
+
+
 def _number(name: str, value: Any, where: str) -> float:
     """A Python float from a float, an int, a NumPy scalar or a tensor of one element."""
     try:
@@ -124,9 +153,7 @@ def _number(name: str, value: Any, where: str) -> float:
             raise TypeError
         return float(value.item() if hasattr(value, "item") else value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        shape = getattr(value, "shape", None)
-        kind = repr(value) if shape is None else f"{type(value).__name__} of shape {tuple(shape)}"
-        raise TypeError(f"RMSProp: {name} must be a number, got {kind}{where}") from None
+        raise TypeError(f"RMSProp: {name} must be a number, got {shown(value)}{where}") from None
 
 
 def _interval(low: float, high: float, words: str):
@@ -140,9 +167,10 @@ def _interval(low: float, high: float, words: str):
 
 
 def _flag(name: str, value: Any, where: str) -> bool:
-    if not getattr(value, "ndim", 0) and value in (True, False):
-        return bool(value)
-    raise TypeError(f"RMSProp: {name} must be True or False, got {value!r}{where}")
+    with suppress(RuntimeError):  # of a tensor without a value
+        if not getattr(value, "ndim", 0) and value in (True, False):
+            return bool(value)
+    raise TypeError(f"RMSProp: {name} must be True or False, got {shown(value)}{where}")
 
 
 def _optional_flag(name: str, value: Any, where: str) -> bool | None:
@@ -153,7 +181,7 @@ def _choice(options: tuple[str, ...]):
     def check(name: str, value: Any, where: str) -> Any:
         if isinstance(value, str) and value in options:
             return value
-        raise ValueError(f"RMSProp: {name} must be one of {options}, got {value!r}{where}")
+        raise ValueError(f"RMSProp: {name} must be one of {options}, got {shown(value)}{where}")
 
     return check
 
@@ -161,7 +189,7 @@ def _choice(options: tuple[str, ...]):
 def _seed(name: str, value: Any, where: str) -> int:
     if isinstance(value, int) and 0 <= value < 2**64:
         return value
-    raise ValueError(f"RMSProp: {name} must be an integer in [0, 2**64), got {value!r}{where}")
+    raise ValueError(f"RMSProp: {name} must be an integer in [0, 2**64), got {shown(value)}{where}")
 
 
 _at_least_zero = _interval(0.0, math.inf, "finite and >= 0")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meansquare.spec import Hyper
+from meansquare.spec import Hyper, shown
 
 STATE_DTYPES: dict[torch.dtype, torch.dtype] = {
     torch.float32: torch.float32,
@@ -21,6 +21,7 @@ STATE_DTYPES: dict[torch.dtype, torch.dtype] = {
 """Each dtype a parameter may have, and the dtype of its state."""
 
 STATE_NAMES = ("step", "square_avg", "grad_avg", "momentum_buffer")
+MOST_STEPS = 2**53  # float64 counts no further
 _PREFIXES = ("_orig_mod", "module", "_fsdp_wrapped_module")  # torch.compile, DDP, FSDP
 
 
@@ -28,8 +29,62 @@ def parameter_names(i: int, group: Mapping[str, Any]) -> list[str]:
     """What messages call the parameters of group `i`: by name where the group has names."""
     names = group.get("param_names")
     if names and len(names) == len(group["params"]):
-        return [f"parameter '{name}'" for name in names]
+        return [f"parameter {name!r}" for name in names]
     return [f"parameter {j} of group {i}" for j in range(len(group["params"]))]
+
+
+def check_form(state_dict: Any) -> None:
+    """Refuse what is no state dict of an optimizer, whichever: states by id, groups that list ids.
+
+    Raises TypeError for what is of another kind, ValueError for what is missing or there twice.
+    """
+    check_kind(state_dict, Mapping, "a state dict")
+    for name, kind in (("state", Mapping), ("param_groups", (list, tuple))):
+        if name not in state_dict:
+            has = shown(list(state_dict))
+            raise ValueError(f"RMSProp: a state dict must have '{name}', got {has}")
+        check_kind(state_dict[name], kind, f"'{name}' of a state dict")
+    ids: Counter[int | str] = Counter()
+    for i, group in enumerate(state_dict["param_groups"]):
+        _check_group(group, f"group {i} of the state dict")
+        ids.update(group["params"])
+    _check_ids(ids, state_dict["state"])
+
+
+def check_kind(value: Any, kind: Any, what: str) -> None:
+    """Raise TypeError unless `value` is of a kind: Mapping, a list or a tuple."""
+    if not isinstance(value, kind):
+        wanted = "a dict" if kind is Mapping else "a list"
+        raise TypeError(f"RMSProp: {what} must be {wanted}, got {shown(value)}")
+
+
+def _check_group(group: Any, what: str) -> None:
+    check_kind(group, Mapping, what)
+    if "params" not in group:
+        raise ValueError(f"RMSProp: {what} must have 'params', got {shown(list(group))}")
+    check_kind(group["params"], (list, tuple), f"'params' of {what}")
+    names = group.get("param_names", ["" for _ in group["params"]])
+    check_kind(names, (list, tuple), f"'param_names' of {what}")
+    if len(names) != len(group["params"]):
+        sizes = f"{len(names)} names for {len(group['params'])} parameters"
+        raise ValueError(f"RMSProp: {what} has {sizes}")
+    for key, kinds in ((group, {str}), (group["params"], {int, str}), (names, {str})):
+        strange = [part for part in key if type(part) not in kinds]
+        if strange:
+            raise TypeError(f"RMSProp: {what} has {shown(strange[0])} for a name or a number")
+
+
+def _check_ids(ids: Counter[int | str], state: Mapping[Any, Any]) -> None:
+    """Every state has one owner; what a user keeps beside them has no number."""
+    for key, times in ids.items():
+        if times > 1:
+            raise ValueError(f"RMSProp: the state dict lists parameter {shown(key)} {times} times")
+        check_kind(state.get(key, {}), Mapping, f"the state of parameter {shown(key)}")
+    for key in state:
+        if type(key) is int and key not in ids:
+            raise ValueError(
+                f"RMSProp: the state dict has state of a parameter {shown(key)} that is in no group"
+            )
 
 
 def loaded(
@@ -38,11 +93,10 @@ def loaded(
     """The state and the groups that a state dict gives the parameters of `groups`, all copied.
 
     Raises ValueError where names are known on both sides and differ, where the groups differ in
-    number or size, or where the state of a parameter is not RMSProp's or of another shape.
+    number or size, or where the state of a parameter is not RMSProp's, of another shape or
+    impossible; TypeError where something is of another kind.
     """
-    for name in ("state", "param_groups"):
-        if name not in state_dict:
-            raise ValueError(f"RMSProp: a state dict must have '{name}', got {list(state_dict)}")
+    check_form(state_dict)
     saved = state_dict["param_groups"]
     if len(saved) != len(groups):
         raise ValueError(
@@ -68,7 +122,11 @@ def _in_our_order(i: int, ours: dict, saved: Mapping[str, Any]) -> dict[str, Any
             f"RMSProp: group {i} of the state dict has {len(saved['params'])} parameters, "
             f"the optimizer's has {len(ours['params'])}"
         )
-    matched = {name: deepcopy(value) for name, value in saved.items() if name != "params"}
+    settings = {name: value for name, value in saved.items() if name != "params"}
+    try:
+        matched = deepcopy(settings)
+    except (RuntimeError, TypeError, ValueError) as error:  # nested too deeply, or never copied
+        raise ValueError(f"RMSProp: group {i} of the state dict cannot be copied") from error
     matched["params"] = list(saved["params"])
     if "param_names" not in ours:
         return matched
@@ -86,14 +144,14 @@ def _order(i: int, ours: list[str], saved: list[str]) -> list[int]:
     places = {name: place for place, name in enumerate(saved)}
     for name in ours:
         if name not in places:
-            others = ", ".join(f"'{other}'" for other in places if other not in ours)
+            others = ", ".join(repr(other) for other in places if other not in ours)
             raise ValueError(
-                f"RMSProp: group {i} of the state dict has no parameter '{name}'; "
+                f"RMSProp: group {i} of the state dict has no parameter {name!r}; "
                 f"it has {others or 'no other'} instead"
             )
     if len(places) < len(saved):
         name = Counter(saved).most_common(1)[0][0]
-        raise ValueError(f"RMSProp: group {i} has two parameters named '{name}'; rename one")
+        raise ValueError(f"RMSProp: group {i} has two parameters named {name!r}; rename one")
     return [places[name] for name in ours]
 
 
@@ -106,7 +164,7 @@ def _restored(p: Tensor, values: Mapping[str, Any], owner: str) -> dict[str, Any
     """A copy of a parameter's saved state in the dtypes and the layout that `p` needs."""
     foreign = [name for name in values if name not in STATE_NAMES]
     if foreign or (values and "square_avg" not in values):
-        what = f"unknown '{foreign[0]}'" if foreign else "no 'square_avg'"
+        what = f"unknown {shown(foreign[0])}" if foreign else "no 'square_avg'"
         raise ValueError(
             f"RMSProp: the state of {owner} has {what}; "
             f"it must hold {', '.join(STATE_NAMES)}, as torch.optim.RMSprop's does"
@@ -114,11 +172,32 @@ def _restored(p: Tensor, values: Mapping[str, Any], owner: str) -> dict[str, Any
     check_state(p, values, owner)
     like = torch.empty_like(p, dtype=STATE_DTYPES.get(p.dtype, p.dtype), requires_grad=False)
     copies = {
-        name: torch.empty_like(like).copy_(value)
+        name: _copied(like, value, f"state '{name}' of {owner}")
         for name, value in values.items()
         if name != "step"
     }
+    if copies:
+        _check_not_negative(copies["square_avg"], owner)
     return ({"step": _count(values["step"])} if "step" in values else {}) | copies
+
+
+def _copied(like: Tensor, value: Tensor, what: str) -> Tensor:
+    copy = torch.empty_like(like)
+    try:
+        copy.copy_(value.detach())  # which returns a subclass where `value` is of one
+    except RuntimeError as error:
+        got = f"{value.dtype} on {value.device}"
+        raise TypeError(f"RMSProp: {what} cannot be copied from {got}") from error
+    return copy
+
+
+def _check_not_negative(v: Tensor, owner: str) -> None:
+    real = torch.view_as_real(v) if v.is_complex() else v
+    if not v.is_meta and (real < 0).any():
+        raise ValueError(
+            f"RMSProp: state 'square_avg' of {owner} is an average of squares and must not be "
+            f"negative, got {real.min().item()}; the checkpoint is damaged or not RMSProp's"
+        )
 
 
 def check_state(p: Tensor, values: Mapping[str, Any], owner: str) -> None:
@@ -126,24 +205,34 @@ def check_state(p: Tensor, values: Mapping[str, Any], owner: str) -> None:
 
     Raises TypeError for what is no dense tensor of its kind, ValueError for another shape.
     """
-    count = values.get("step", 0.0)
-    if isinstance(count, Tensor) and count.numel() == 1:
-        count = count.item()
-    if not isinstance(count, (int, float)) or not count >= 0:
-        raise TypeError(f"RMSProp: state 'step' of {owner} must be a count, got {count!r}")
+    if "step" in values:
+        _check_count(values["step"], f"state 'step' of {owner}")
     for name in STATE_NAMES[1:]:
         if name in values:
             _check_buffer(p, values[name], f"state '{name}' of {owner}")
 
 
+def _check_count(step: Any, what: str) -> None:
+    try:
+        count = step.item() if isinstance(step, Tensor) and step.numel() == 1 else step
+    except RuntimeError:  # of a tensor without values
+        count = step
+    whole = isinstance(count, (int, float)) and 0 <= count <= MOST_STEPS and count == int(count)
+    if not whole:
+        raise TypeError(f"RMSProp: {what} must be a count, got {shown(count)}")
+
+
 def _check_buffer(p: Tensor, value: Any, what: str) -> None:
-    if not isinstance(value, Tensor) or value.layout != torch.strided:
-        got = value.layout if isinstance(value, Tensor) else repr(value)
+    dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_nested
+    if not dense or (value.is_meta and not p.is_meta):
+        got = value.layout if isinstance(value, Tensor) and not dense else shown(value)
         raise TypeError(f"RMSProp: {what} must be a dense tensor, got {got}")
     if value.shape != p.shape:
         shapes = f"{tuple(p.shape)}, got {tuple(value.shape)}"
         raise ValueError(f"RMSProp: {what} must have its shape {shapes}")
-    if value.is_complex() != p.is_complex():
+    if value.dtype.is_complex != p.is_complex() or not (
+        p.is_complex() or value.is_floating_point()
+    ):
         raise TypeError(
             f"RMSProp: {what} must be of a dtype to go with {p.dtype}, got {value.dtype}"
         )
