@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import TINY, meansquare
 
+from meansquare import RMSProp
 from meansquare.lab.cli import main
 
 REFUSALS = {
@@ -119,6 +121,61 @@ def test_the_doctor_tells_versions_and_backends(capsys):
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert all(word in out for word in ("torch", "numpy", "cores", "cpu", "gpu", "reference"))
+
+
+def saved(path, kind=RMSProp, **options):
+    """A file of the state of two groups of parameters, stepped 3 and 4 times."""
+    one, other = (torch.nn.Parameter(torch.ones(8)) for _ in range(2))
+    opt = kind([{"params": [one], **options}, {"params": [other]}])
+    for turn in range(4):
+        one.grad = torch.ones(8) if turn else None
+        other.grad = torch.ones(8)
+        opt.step()
+    torch.save({"optimizer": opt.state_dict(), "epoch": 3}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "maker"),
+    [
+        (RMSProp, "meansquare.RMSProp"),
+        (torch.optim.RMSprop, "torch.optim.RMSprop"),
+        (torch.optim.Adam, "another, not RMSProp (its state has 'exp_avg')"),
+    ],
+)
+def test_the_doctor_tells_what_a_checkpoint_holds(kind, maker, capsys, tmp_path):
+    options = {} if kind is torch.optim.Adam else {"momentum": 0.9}
+    assert main(["doctor", str(saved(tmp_path / "[b]x.pt", kind, **options))]) == 0
+    out = capsys.readouterr().out
+    facts = [maker, "[b]x.pt", "2, 2 with state", "float32, ", "3 to 4"]
+    facts += ["in groups 0"] if options else []
+    assert [fact for fact in facts if fact not in out] == []
+    assert "numpy" not in out
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: path.unlink(), "x.pt: No such file or directory; give the path of a file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:900]), "x.pt: it is damaged or no check"),
+        (lambda path: path.write_text("text\n[/b]"), "x.pt: it is damaged or no checkpoint"),
+        (lambda path: torch.save(torch.ones(2), path), "x.pt: it holds no state dict of an optim"),
+        (lambda path: torch.save(damage(path, "step", -1), path), "'step' of parameter 0 must be"),
+        (lambda path: torch.save(damage(path, "step", [[]]), path), "be a count, got [[]]"),
+    ],
+    ids=["missing", "cut", "text", "tensor", "negative_step", "list_of_step"],
+)
+def test_the_doctor_refuses_a_damaged_checkpoint_in_one_line(change, words, capsys, tmp_path):
+    change(saved(tmp_path / "x.pt"))
+    line = refusal(capsys, "doctor", tmp_path / "x.pt")
+    assert line.startswith("meansquare doctor: ")
+    assert words in line
+
+
+def damage(path, name, value):
+    held = torch.load(path, weights_only=True)
+    held["optimizer"]["state"][0][name] = value
+    return held
 
 
 def test_report_rebuilds_the_page(finished, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import meansquare
 
 PACKAGE = Path(meansquare.__file__).parent
-ROOMS = ("spec", "rules", "state", "kernels", "optimizers", "lab")
+ROOMS = ("spec", "rules", "state", "checkpoint", "kernels", "optimizers", "lab")
 
 
 def room_of(path: Path) -> str:
@@ -44,7 +44,7 @@ def test_importing_the_package_loads_neither_triton_nor_the_lab():
 
 def test_the_public_names_are_all_there_and_no_others():
     public = {name for name in vars(meansquare) if not name.startswith("_")}
-    modules = {"kernels", "lab", "optimizers", "rules", "spec", "state"}
+    modules = {"checkpoint", "kernels", "lab", "optimizers", "rules", "spec", "state"}
     assert public - modules == set(meansquare.__all__) - {"__version__"}
     assert len(meansquare.__all__) <= 12
 

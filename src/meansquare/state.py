@@ -206,20 +206,22 @@ def check_state(p: Tensor, values: Mapping[str, Any], owner: str) -> None:
     Raises TypeError for what is no dense tensor of its kind, ValueError for another shape.
     """
     if "step" in values:
-        _check_count(values["step"], f"state 'step' of {owner}")
+        step_count(values["step"], owner)
     for name in STATE_NAMES[1:]:
         if name in values:
             _check_buffer(p, values[name], f"state '{name}' of {owner}")
 
 
-def _check_count(step: Any, what: str) -> None:
+def step_count(step: Any, owner: str) -> float:
+    """The number of steps that a state tells. Raises TypeError for what is no count."""
     try:
         count = step.item() if isinstance(step, Tensor) and step.numel() == 1 else step
     except RuntimeError:  # of a tensor without values
         count = step
     whole = isinstance(count, (int, float)) and 0 <= count <= MOST_STEPS and count == int(count)
     if not whole:
-        raise TypeError(f"RMSProp: {what} must be a count, got {shown(count)}")
+        raise TypeError(f"RMSProp: state 'step' of {owner} must be a count, got {shown(count)}")
+    return float(count)
 
 
 def _check_buffer(p: Tensor, value: Any, what: str) -> None:

@@ -103,8 +103,17 @@ def report(
 
 
 @app.command()
-def doctor() -> int:
-    """Print versions, cores and the backends that are live here."""
+def doctor(
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="Tell what this file of torch.save holds instead.")
+    ] = None,
+) -> int:
+    """Print versions, cores and the backends that are live here, or what a checkpoint holds."""
+    if checkpoint is not None:
+        from meansquare.lab.checkup import describe
+
+        console.print(describe(checkpoint))
+        return 0
     import torch
 
     import meansquare
