@@ -32,6 +32,19 @@ def a_run():
     return lambda **changes: Record(**{**RUN, **changes})
 
 
+FACTS = {
+    "name": "digits",
+    "title": "Digits",
+    "model": "CNN",
+    "parameters": 1000,
+    "batch_size": 32,
+    "sizes": {"train": 100, "validation": 20, "test": 20},
+    "metric": "accuracy",
+    "unit": "%",
+    "higher_is_better": True,
+    "baselines": {"chance": 10.0},
+    "notes": "",
+}
 RUN = {
     "phase": "tune",
     "task": "digits",
@@ -50,5 +63,9 @@ RUN = {
     "step_us": 25.0,
     "optimizer_seconds": 0.0001,
     "training_seconds": 0.01,
-    "made_by": {"versions": {}},
+    "made_by": {
+        "versions": {"torch": "2.13.0", "meansquare": None},
+        "machine": {"platform": "Linux x86_64", "cpu": None, "cores": 2},
+        "commit": None,
+    },
 }

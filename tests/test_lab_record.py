@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import FACTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meansquare.lab import record
+from meansquare.lab import record, schema
 from meansquare.lab.compare import choose
 from meansquare.lab.errors import LabError
 from meansquare.lab.record import Journal, Record, decode, encode
@@ -28,9 +29,13 @@ STUDY = Study(("digits",), ("rmsprop", "sgd"), budget=3, seeds=2, epochs={"digit
 TIMES = {"step_us": 0.0, "optimizer_seconds": 0.0, "training_seconds": 0.0, "made_by": {}}
 LAB = [sys.executable, "-c", "from meansquare.lab.cli import main; raise SystemExit(main())"]
 
-finite = st.floats(allow_nan=False, allow_infinity=False)
-counts = st.integers(min_value=0)
-curves = st.lists(finite, max_size=4).map(tuple)
+finite = st.floats(-schema.LARGEST, schema.LARGEST)
+sizes = st.floats(0, schema.LARGEST)
+times = st.floats(0, schema.LONGEST_TIME)
+counts = st.integers(0, schema.MOST)
+curves = st.lists(sizes, max_size=4).map(tuple)
+texts = st.none() | st.text()
+machines = st.fixed_dictionaries({"platform": st.text(), "cpu": texts, "cores": counts})
 records = st.builds(
     Record,
     phase=st.sampled_from(["tune", "final"]),
@@ -41,16 +46,22 @@ records = st.builds(
     epochs=counts,
     status=st.sampled_from(["ok", "diverged"]),
     diverged_at=st.none() | counts,
-    first_loss=finite,
+    first_loss=sizes,
     train_loss=curves,
     validation_loss=curves,
     validation_metric=curves,
     test_metric=st.none() | finite,
     steps=counts,
-    step_us=finite,
-    optimizer_seconds=finite,
-    training_seconds=finite,
-    made_by=st.dictionaries(st.text(), st.text() | st.none()),
+    step_us=times,
+    optimizer_seconds=times,
+    training_seconds=times,
+    made_by=st.fixed_dictionaries(
+        {
+            "versions": st.dictionaries(st.sampled_from(["torch", "numpy"]), texts),
+            "machine": machines,
+            "commit": texts,
+        }
+    ),
 )
 
 
@@ -60,7 +71,8 @@ def timeless(runs: tuple[Record, ...] | list[Record]) -> dict[record.Key, Record
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    record.create(tmp_path, STUDY.protocol, {"digits": {}}, {"rmsprop": {}, "sgd": {}})
+    setups = {name: {"label": name, "call": "call"} for name in STUDY.optimizers}
+    record.create(tmp_path, STUDY.protocol, {"digits": FACTS}, setups)
     return tmp_path
 
 

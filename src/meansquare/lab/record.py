@@ -7,16 +7,17 @@ every other line is one run. Only a last line without its line end counts as cut
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn
 
 from meansquare.lab.errors import LabError
 from meansquare.lab.files import create_file, make_folder, unwritable
+from meansquare.lab.schema import CURVES, RUN, fault, header_fault
 from meansquare.lab.study import Phase, Plan, fingerprint
+from meansquare.spec import shown
 
 SCHEMA = 1
 FILE_NAME = "records.jsonl"
@@ -79,16 +80,12 @@ def encode(record: Record) -> str:
     return json.dumps(asdict(record), allow_nan=False, separators=(",", ":"))
 
 
-def decode(line: str) -> Record:
+def decode(line: str | bytes) -> Record:
     """The record in a line; ValueError says what is wrong with it."""
     raw = _object(line)
-    expected = {field.name for field in fields(Record)}
-    if raw.keys() != expected:
-        raise ValueError(f"fields differ: {', '.join(sorted(raw.keys() ^ expected))}")
-    for name, accepts in _ACCEPTS.items():
-        if not accepts(raw[name]):
-            raise ValueError(f"{name} is {json.dumps(raw[name])[:40]}")
-    raw.update((name, tuple(raw[name])) for name in _CURVES)
+    if wrong := fault(raw, RUN):
+        raise ValueError(wrong)
+    raw.update((name, tuple(raw[name])) for name in CURVES)
     return Record(**raw)
 
 
@@ -208,12 +205,17 @@ def _lock(file: Any, folder: Path) -> None:
 
 def _object(line: str | bytes) -> dict[str, Any]:
     try:
-        raw = json.loads(line)
-    except ValueError as error:
+        text = line if isinstance(line, str) else line.decode()
+        raw = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise ValueError("not JSON") from error
     if not isinstance(raw, dict):
         raise ValueError("not a JSON object")
     return raw
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _read_header(path: Path, line: bytes) -> dict[str, Any]:
@@ -222,9 +224,9 @@ def _read_header(path: Path, line: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise _damaged(path, 1, f"the header is {error}") from error
     if header.get("schema") != SCHEMA:
-        raise _damaged(path, 1, f"schema {header.get('schema')} where {SCHEMA} is read")
-    if any(not isinstance(header.get(name), dict) for name in ("protocol", "tasks", "setups")):
-        raise _damaged(path, 1, "the header lacks its protocol, tasks or setups")
+        raise _damaged(path, 1, f"schema {shown(header.get('schema'))} where {SCHEMA} is read")
+    if wrong := header_fault(header):
+        raise _damaged(path, 1, f"the header's {wrong}")
     if header.get("fingerprint") != fingerprint(header["protocol"]):
         raise _damaged(path, 1, "the fingerprint does not fit the protocol")
     return header
@@ -236,64 +238,43 @@ def _read_records(
     records: dict[Key, Record] = {}
     for number, line in enumerate(lines, start=2):
         try:
-            record = decode(line.decode())
+            record = decode(line)
         except ValueError as error:
             raise _damaged(path, number, f"not a run ({error})") from error
         if record.key in records:
             raise _damaged(path, number, "the same run a second time")
         if not _belongs(record, protocol):
             raise _damaged(path, number, "a run that is not in the header's protocol")
+        if not _is_whole(record):
+            raise _damaged(path, number, "a run whose epochs and status do not go together")
         records[record.key] = record
     return tuple(records.values())
 
 
 def _belongs(record: Record, protocol: Mapping[str, Any]) -> bool:
+    seeds = range(1, protocol["seeds"] + 1)
     return (
-        record.task in protocol["tasks"]
+        record.seed in (seeds if record.phase == "final" else [protocol["tuning_seed"]])
+        and record.task in protocol["tasks"]
         and record.optimizer in protocol["optimizers"]
         and record.lr in protocol["learning_rates"]
         and record.epochs == protocol["epochs"][record.task]
     )
 
 
+def _is_whole(record: Record) -> bool:
+    """Whether a run that ended well has all of its epochs, and one that did not no result."""
+    trained, validated = len(record.train_loss), len(record.validation_loss)
+    if validated != len(record.validation_metric) or not trained <= validated <= trained + 1:
+        return False
+    if record.status == "diverged":
+        return record.diverged_at is not None and record.test_metric is None
+    whole = trained == record.epochs and validated == record.epochs + 1
+    tested = (record.test_metric is not None) == (record.phase == "final")
+    return whole and tested and record.diverged_at is None
+
+
 def _damaged(path: Path, line: int, what: str) -> LabError:
     return LabError(
         f"{path} line {line} is damaged: {what}; restore the file or choose another folder."
     )
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_curve(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_number, value))
-
-
-_CURVES = ("train_loss", "validation_loss", "validation_metric")
-_ACCEPTS = {
-    "phase": lambda value: value in get_args(Phase),
-    "task": _is_text,
-    "optimizer": _is_text,
-    "lr": _is_number,
-    "seed": _is_count,
-    "epochs": _is_count,
-    "status": lambda value: value in get_args(Status),
-    "diverged_at": lambda value: value is None or _is_count(value),
-    "first_loss": _is_number,
-    **dict.fromkeys(_CURVES, _is_curve),
-    "test_metric": lambda value: value is None or _is_number(value),
-    "steps": _is_count,
-    "step_us": _is_number,
-    "optimizer_seconds": _is_number,
-    "training_seconds": _is_number,
-    "made_by": lambda value: isinstance(value, dict),
-}
