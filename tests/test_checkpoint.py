@@ -125,6 +125,13 @@ def test_a_pickle_that_would_hang_or_end_python_is_refused(program, message, pat
     assert message in refusal(path)
 
 
+def test_a_pickle_is_followed_by_whatever_letters_torch_finds_it(path):
+    path.write_bytes(zip_of(PROGRAMS["inside_itself"][0]).replace(b"data.pkl", b"DATA.PKL"))
+    assert "it holds no state dict of an optimizer but [[[...]]]" in refusal(path)
+    path.write_bytes(zip_of(PROGRAMS["deep_key"][0]).replace(b"data.pkl", b"DATA.PKL"))
+    assert "no such nesting or call" in refusal(path)
+
+
 @pytest.mark.parametrize("change", [larger, shorter])
 def test_a_tensor_larger_than_its_storage_is_refused(change, path):
     content = file_of(optimizer().state_dict())

@@ -69,6 +69,7 @@ REFUSED = [
     (0, ("tasks", "co2", "unit"), "formula", "the header's tasks: co2: unit is '$\\\\frac{$'"),
     (0, ("tasks", "co2", "metric"), "empty_text", "the header's tasks: co2: metric is ''"),
     (0, ("tasks", "co2", "notes"), "long_text", "the header's tasks: co2: notes is 'long long"),
+    (0, ("tasks", "co2", "notes"), "surrogate", "tasks: co2: notes is '\\ud800'"),
     (0, ("tasks", "co2", "sizes"), "empty_object", "the header's tasks: co2: sizes is {}"),
     (0, ("tasks", "co2", "baselines"), "empty_object", "tasks: co2: baselines is {}"),
     (0, ("tasks", "co2", "baselines", "last value"), "nan", "the header is not JSON"),

@@ -133,7 +133,7 @@ def _check_zip(file: IO[bytes], size: int) -> None:
             with archive.open(entry) as part:
                 while part.read(_CHUNK):
                     pass
-            if entry.filename.endswith("data.pkl"):
+            if entry.filename.lower().endswith("data.pkl"):  # torch finds it in capitals, too
                 _check_pickle(BytesIO(archive.read(entry)))
 
 
