@@ -51,8 +51,9 @@ def changed(tmp_path_factory):
         shutil.copy(ROOT / name, root)
     rules = root / "src/meansquare/rules.py"
     text = rules.read_text()
-    assert text.count("v = h.alpha * v + h.gain * (g * g)") == 1
-    rules.write_text(text.replace("h.alpha * v + h.gain", "h.alpha * v - h.gain"))
+    line = "v = h.alpha * or_zero(v, h.tiny) + h.gain * square(g, h.least)"
+    assert text.count(line) == 1
+    rules.write_text(text.replace(line, line.replace("+", "-")))
     return root
 
 

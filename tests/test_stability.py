@@ -167,6 +167,28 @@ def test_thousands_of_zero_gradients_after_a_large_one_stay_finite():
         assert largest(moves(RMSProp([parameter()], lr=LR, **options), gradients)) <= LIMIT
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e15])
+def test_buffers_decay_to_zero_and_never_rest_at_subnormal_numbers(size, dtype, backend):
+    opt = RMSProp([p := parameter(dtype)], lr=LR, alpha=0.5, momentum=0.5, centered=True)
+    seen = []
+    for g in [size] + [0.0] * (2200 if dtype == torch.float64 else 300):
+        p.grad = torch.full_like(p, g)
+        opt.step()
+        seen += [v.abs().max() for name, v in opt.state[p].items() if name != "step"]
+    least = torch.finfo(dtype).smallest_normal
+    assert not any(0 < x < least for x in seen)
+    assert seen[-3:] == [0, 0, 0]
+
+
+def test_a_second_moment_gone_subnormal_leaves_torchs_trajectory():
+    gradients = [torch.tensor(1.0)] + [torch.tensor(0.0)] * 9000 + [torch.tensor(1e-3)] * 3
+    ours, theirs = (
+        moves(kind([parameter()], lr=LR, momentum=0.9), gradients) for kind in (RMSProp, Torch)
+    )
+    assert (theirs - ours).abs().max() <= 1e-6 * LR  # rounding of float32
+
+
 def test_small_steps_add_up_in_bfloat16_where_torch_stalls():
     ours, theirs, exact = (
         walked(kind([parameter(dtype, 4096, 1.0)], lr=LR), 1.0, 500)

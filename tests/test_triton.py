@@ -37,6 +37,8 @@ def elementwise(
     eps,
     mu,
     lr,
+    tiny,
+    least,
     size: tl.constexpr,
 ):
     i = tl.arange(0, size)
@@ -46,7 +48,9 @@ def elementwise(
     v = tl.load(data + 2 * n + i, mask)
     m = tl.load(data + 3 * n + i, mask)
     b = tl.load(data + 4 * n + i, mask)
-    p, v, m, b = rule(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr)
+    p, v, m, b = rule(
+        p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least
+    )
     tl.store(data + i, p, mask)
     tl.store(data + 2 * n + i, v, mask)
     tl.store(data + 3 * n + i, m, mask)
@@ -58,6 +62,7 @@ def test_every_printed_rule_equals_the_oracle(spec):
     options = oracle.options_of(spec) | {"weight_decay": 0.01, "bias_correction": True}
     hyper, n = Hyper(**options), 1003
     streams = np.random.default_rng(0).standard_normal((5, n)).astype(np.float32)
+    streams *= 10.0 ** np.random.default_rng(1).choice([0, 0, -15, -19, -25, -37, -42], (5, n))
     streams[2] = streams[2] ** 2
     p, g, v, m, b = streams
     want = oracle.step(hyper, 3, p, g, v, m, b)

@@ -63,6 +63,9 @@ class Symbol:
     def at_least(self, least):
         return self.tape.record("at_least", self, least)
 
+    def or_zero(self, least):
+        return self.tape.record("or_zero", self, least)
+
     def choose(self, x, y):
         return self.tape.record("choose", self, x, y)
 
@@ -80,6 +83,7 @@ def cpp_line(name: str, operator: str, x: tuple[str, ...]) -> str:
     expression = {
         "sqrt": lambda: f"std::sqrt({x[0]})",
         "at_least": lambda: f"{x[0]} < {x[1]} ? {x[1]} : {x[0]}",
+        "or_zero": lambda: f"or_zero({x[0]}, {x[1]})",
         "choose": lambda: f"{x[0]} ? {x[1]} : {x[2]}",
     }.get(operator, lambda: f"{x[0]} {operator} {x[1]}")()
     return f"const T {name} = {expression};"
@@ -91,6 +95,7 @@ def triton_line(name: str, operator: str, x: tuple[str, ...]) -> str:
         "/": lambda: f"tl.div_rn({x[0]}, {x[1]})",
         "sqrt": lambda: f"tl.sqrt_rn({x[0]})",
         "at_least": lambda: f"tl.where({x[0]} < {x[1]}, {x[1]}, {x[0]})",
+        "or_zero": lambda: f"tl.where(tl.abs({x[0]}) < {x[1]}, 0.0, {x[0]})",
         "choose": lambda: f"tl.where({x[0]}, {x[1]}, {x[2]})",
     }.get(operator, lambda: f"{x[0]} {operator} {x[1]}")()
     return f"{name} = {expression}"
@@ -117,7 +122,10 @@ def print_cpp() -> str:
     table = " \\\n    ".join(f"X({spec.key})" for spec in specs)
     return f"""// {NOTICE}
 #pragma once
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <type_traits>
 
 template <class T>
 struct Coefficients {{
@@ -129,6 +137,13 @@ struct Coefficients {{
 
 namespace MEANSQUARE_ISA {{
 namespace {{
+
+// On the bits, or the compiler would multiply first and choose afterwards.
+template <class T>
+inline T or_zero(T x, T least) {{
+    using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+    return std::bit_cast<T>(std::bit_cast<Bits>(x) & (std::abs(x) < least ? Bits(0) : ~Bits(0)));
+}}
 {"".join(cpp_rule(spec) for spec in specs)}
 
 }}  // namespace

@@ -4,6 +4,7 @@
 backend) and on the symbols of `tools/emit.py`, which prints it as C++ and as Triton.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -16,9 +17,9 @@ Precision = Literal["float32", "float64"]
 # Centered: v - m*m loses its digits when g hardly varies. Below v * 2**-20 (2**-49 in float64)
 # the difference is rounding noise, so it is held there and a step stays near 2**10 * lr.
 VARIANCE_FLOOR: dict[Precision, float] = {"float32": 2.0**-20, "float64": 2.0**-49}
-# The least denominator: the square root of the least normal number. g*g underflows below it, so
-# that with eps = 0 a vanishing gradient would be divided by nothing.
-DENOMINATOR_FLOOR: dict[Precision, float] = {"float32": 2.0**-63, "float64": 2.0**-511}
+# Twice the least normal number. What is smaller counts as zero: every average that decays would come
+# to subnormal numbers, over which processors take ten times as long.
+TINY: dict[Precision, float] = {"float32": 2.0**-125, "float64": 2.0**-1021}
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Coefficients:
     """Momentum."""
     lr: Any
     """Learning rate."""
+    tiny: Any
+    """Least gradient and element of a buffer that is not zero."""
+    least: Any
+    """Least gradient whose square counts, and least denominator."""
 
 
 class Streams(NamedTuple):
@@ -66,18 +71,22 @@ def fold(hyper: Hyper, t: float, precision: Precision) -> Coefficients:
     shrink = {"l2": 0.0, "decoupled": lr * decay, "corrected": 0.0}[mode]
     if mode == "corrected" and decay > 0 and lr > 0:
         shrink = lr * lr / (hyper.reference_lr or lr) * decay
-    least = DENOMINATOR_FLOOR[precision]
+    gain, floor = 1.0 - hyper.alpha, VARIANCE_FLOOR[precision]
+    tiny = TINY[precision] / (floor if hyper.centered and floor else 1.0)  # so v*floor is normal too
+    least = math.sqrt(tiny / gain)  # so gain*g*g is `tiny` or more
     return Coefficients(
         scale=-1.0 if hyper.maximize else 1.0,
         l2=decay if mode == "l2" else 0.0,
         keep=1.0 - shrink,
         alpha=hyper.alpha,
-        gain=1.0 - hyper.alpha,
+        gain=gain,
         debias=1.0 / (1.0 - hyper.alpha**t) if hyper.bias_correction else 1.0,
-        floor=VARIANCE_FLOOR[precision],
+        floor=floor,
         eps=max(hyper.eps, least * least if hyper.eps_place == "inside" else least),
         mu=hyper.momentum,
         lr=lr,
+        tiny=tiny,
+        least=least,
     )
 
 
@@ -88,21 +97,21 @@ def rmsprop(spec: Spec, h: Coefficients, p, g, v, m=None, b=None) -> Streams:
 
     Hinton, Neural Networks for Machine Learning, lecture 6e (2012); centered: Graves 2013,
     arXiv:1308.0850, equations 38-45; momentum: torch.optim.RMSprop and, inside the buffer,
-    tf.train.RMSPropOptimizer. NaN passes through.
+    tf.train.RMSPropOptimizer. NaN passes through, what is too small to count is zero.
     """
-    g = h.scale * g
+    g = h.scale * or_zero(g, h.tiny)
     g = choose(h.l2 > 0, g + h.l2 * p, g)
-    v = h.alpha * v + h.gain * (g * g)
+    v = h.alpha * or_zero(v, h.tiny) + h.gain * square(g, h.least)
     a = v * h.debias
     if spec.centered:
-        m = h.alpha * m + h.gain * g
-        c = m * h.debias
-        a = at_least(a * h.floor, a - c * c)  # in this order: inf - inf is no variance
+        m = h.alpha * or_zero(m, h.tiny) + h.gain * g
+        # In this order: inf - inf is no variance.
+        a = at_least(a * h.floor, a - square(m * h.debias, h.least))
     u = g / denominator(spec, h, a)
     if spec.momentum == "none":
         return Streams(h.keep * p - h.lr * u, v, m)
     u = h.lr * u if spec.lr_in_momentum else u
-    b = h.mu * b + u
+    b = h.mu * or_zero(b, h.tiny) + u
     d = u + h.mu * b if spec.momentum == "nesterov" else b
     d = d if spec.lr_in_momentum else h.lr * d
     return Streams(h.keep * p - d, v, m, b)
@@ -126,6 +135,21 @@ def at_least(x, least):
     if hasattr(x, "at_least"):
         return x.at_least(least)
     return x.where(~(x < least), least) if hasattr(x, "where") else np.where(x < least, least, x)
+
+
+def square(x, least):
+    """x*x, or zero where x is smaller than `least` in size."""
+    x = or_zero(x, least)
+    return x * x
+
+
+def or_zero(x, least):
+    """x, or zero where it is smaller than `least` in size."""
+    if hasattr(x, "or_zero"):
+        return x.or_zero(least)
+    if hasattr(x, "where"):
+        return x.where(~(x.abs() < least), 0.0)
+    return np.where(np.abs(x) < least, x.dtype.type(0), x)
 
 
 def choose(condition, x, y):

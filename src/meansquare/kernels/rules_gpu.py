@@ -6,825 +6,969 @@ import triton.language as tl
 
 
 @triton.jit
-def rmsprop_outside(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = tl.sqrt_rn(t9)
-    t11 = t10 + eps
-    t12 = tl.div_rn(t4, t11)
-    t13 = keep * p
-    t14 = lr * t12
-    t15 = t13 - t14
-    return t15, t8, m, b
-
-
-@triton.jit
-def rmsprop_outside_heavy_ball(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = tl.sqrt_rn(t9)
-    t11 = t10 + eps
-    t12 = tl.div_rn(t4, t11)
-    t13 = mu * b
-    t14 = t13 + t12
-    t15 = lr * t14
+def rmsprop_outside(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.sqrt_rn(t12)
+    t14 = t13 + eps
+    t15 = tl.div_rn(t5, t14)
     t16 = keep * p
-    t17 = t16 - t15
-    return t17, t8, m, t14
+    t17 = lr * t15
+    t18 = t16 - t17
+    return t18, t11, m, b
 
 
 @triton.jit
-def rmsprop_outside_heavy_ball_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = tl.sqrt_rn(t9)
-    t11 = t10 + eps
-    t12 = tl.div_rn(t4, t11)
-    t13 = lr * t12
-    t14 = mu * b
-    t15 = t14 + t13
+def rmsprop_outside_heavy_ball(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.sqrt_rn(t12)
+    t14 = t13 + eps
+    t15 = tl.div_rn(t5, t14)
+    t16 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t17 = mu * t16
+    t18 = t17 + t15
+    t19 = lr * t18
+    t20 = keep * p
+    t21 = t20 - t19
+    return t21, t11, m, t18
+
+
+@triton.jit
+def rmsprop_outside_heavy_ball_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.sqrt_rn(t12)
+    t14 = t13 + eps
+    t15 = tl.div_rn(t5, t14)
+    t16 = lr * t15
+    t17 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t18 = mu * t17
+    t19 = t18 + t16
+    t20 = keep * p
+    t21 = t20 - t19
+    return t21, t11, m, t19
+
+
+@triton.jit
+def rmsprop_outside_nesterov(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.sqrt_rn(t12)
+    t14 = t13 + eps
+    t15 = tl.div_rn(t5, t14)
+    t16 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t17 = mu * t16
+    t18 = t17 + t15
+    t19 = mu * t18
+    t20 = t15 + t19
+    t21 = lr * t20
+    t22 = keep * p
+    t23 = t22 - t21
+    return t23, t11, m, t18
+
+
+@triton.jit
+def rmsprop_outside_nesterov_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.sqrt_rn(t12)
+    t14 = t13 + eps
+    t15 = tl.div_rn(t5, t14)
+    t16 = lr * t15
+    t17 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t18 = mu * t17
+    t19 = t18 + t16
+    t20 = mu * t19
+    t21 = t16 + t20
+    t22 = keep * p
+    t23 = t22 - t21
+    return t23, t11, m, t19
+
+
+@triton.jit
+def rmsprop_outside_centered(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = tl.sqrt_rn(t22)
+    t24 = t23 + eps
+    t25 = tl.div_rn(t5, t24)
+    t26 = keep * p
+    t27 = lr * t25
+    t28 = t26 - t27
+    return t28, t11, t16, b
+
+
+@triton.jit
+def rmsprop_outside_centered_heavy_ball(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = tl.sqrt_rn(t22)
+    t24 = t23 + eps
+    t25 = tl.div_rn(t5, t24)
+    t26 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t27 = mu * t26
+    t28 = t27 + t25
+    t29 = lr * t28
+    t30 = keep * p
+    t31 = t30 - t29
+    return t31, t11, t16, t28
+
+
+@triton.jit
+def rmsprop_outside_centered_heavy_ball_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = tl.sqrt_rn(t22)
+    t24 = t23 + eps
+    t25 = tl.div_rn(t5, t24)
+    t26 = lr * t25
+    t27 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t28 = mu * t27
+    t29 = t28 + t26
+    t30 = keep * p
+    t31 = t30 - t29
+    return t31, t11, t16, t29
+
+
+@triton.jit
+def rmsprop_outside_centered_nesterov(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = tl.sqrt_rn(t22)
+    t24 = t23 + eps
+    t25 = tl.div_rn(t5, t24)
+    t26 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t27 = mu * t26
+    t28 = t27 + t25
+    t29 = mu * t28
+    t30 = t25 + t29
+    t31 = lr * t30
+    t32 = keep * p
+    t33 = t32 - t31
+    return t33, t11, t16, t28
+
+
+@triton.jit
+def rmsprop_outside_centered_nesterov_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = tl.sqrt_rn(t22)
+    t24 = t23 + eps
+    t25 = tl.div_rn(t5, t24)
+    t26 = lr * t25
+    t27 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t28 = mu * t27
+    t29 = t28 + t26
+    t30 = mu * t29
+    t31 = t26 + t30
+    t32 = keep * p
+    t33 = t32 - t31
+    return t33, t11, t16, t29
+
+
+@triton.jit
+def rmsprop_inside(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = t12 + eps
+    t14 = tl.sqrt_rn(t13)
+    t15 = tl.div_rn(t5, t14)
     t16 = keep * p
-    t17 = t16 - t15
-    return t17, t8, m, t15
+    t17 = lr * t15
+    t18 = t16 - t17
+    return t18, t11, m, b
 
 
 @triton.jit
-def rmsprop_outside_nesterov(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = tl.sqrt_rn(t9)
-    t11 = t10 + eps
-    t12 = tl.div_rn(t4, t11)
-    t13 = mu * b
-    t14 = t13 + t12
-    t15 = mu * t14
-    t16 = t12 + t15
-    t17 = lr * t16
-    t18 = keep * p
-    t19 = t18 - t17
-    return t19, t8, m, t14
+def rmsprop_inside_heavy_ball(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = t12 + eps
+    t14 = tl.sqrt_rn(t13)
+    t15 = tl.div_rn(t5, t14)
+    t16 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t17 = mu * t16
+    t18 = t17 + t15
+    t19 = lr * t18
+    t20 = keep * p
+    t21 = t20 - t19
+    return t21, t11, m, t18
 
 
 @triton.jit
-def rmsprop_outside_nesterov_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = tl.sqrt_rn(t9)
-    t11 = t10 + eps
-    t12 = tl.div_rn(t4, t11)
-    t13 = lr * t12
-    t14 = mu * b
-    t15 = t14 + t13
-    t16 = mu * t15
-    t17 = t13 + t16
-    t18 = keep * p
-    t19 = t18 - t17
-    return t19, t8, m, t15
+def rmsprop_inside_heavy_ball_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = t12 + eps
+    t14 = tl.sqrt_rn(t13)
+    t15 = tl.div_rn(t5, t14)
+    t16 = lr * t15
+    t17 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t18 = mu * t17
+    t19 = t18 + t16
+    t20 = keep * p
+    t21 = t20 - t19
+    return t21, t11, m, t19
 
 
 @triton.jit
-def rmsprop_outside_centered(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = tl.sqrt_rn(t17)
-    t19 = t18 + eps
-    t20 = tl.div_rn(t4, t19)
-    t21 = keep * p
-    t22 = lr * t20
-    t23 = t21 - t22
-    return t23, t8, t12, b
-
-
-@triton.jit
-def rmsprop_outside_centered_heavy_ball(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = tl.sqrt_rn(t17)
-    t19 = t18 + eps
-    t20 = tl.div_rn(t4, t19)
-    t21 = mu * b
-    t22 = t21 + t20
-    t23 = lr * t22
-    t24 = keep * p
-    t25 = t24 - t23
-    return t25, t8, t12, t22
-
-
-@triton.jit
-def rmsprop_outside_centered_heavy_ball_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = tl.sqrt_rn(t17)
-    t19 = t18 + eps
-    t20 = tl.div_rn(t4, t19)
+def rmsprop_inside_nesterov(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = t12 + eps
+    t14 = tl.sqrt_rn(t13)
+    t15 = tl.div_rn(t5, t14)
+    t16 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t17 = mu * t16
+    t18 = t17 + t15
+    t19 = mu * t18
+    t20 = t15 + t19
     t21 = lr * t20
-    t22 = mu * b
-    t23 = t22 + t21
-    t24 = keep * p
-    t25 = t24 - t23
-    return t25, t8, t12, t23
+    t22 = keep * p
+    t23 = t22 - t21
+    return t23, t11, m, t18
 
 
 @triton.jit
-def rmsprop_outside_centered_nesterov(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = tl.sqrt_rn(t17)
-    t19 = t18 + eps
-    t20 = tl.div_rn(t4, t19)
-    t21 = mu * b
-    t22 = t21 + t20
-    t23 = mu * t22
-    t24 = t20 + t23
-    t25 = lr * t24
+def rmsprop_inside_nesterov_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = t12 + eps
+    t14 = tl.sqrt_rn(t13)
+    t15 = tl.div_rn(t5, t14)
+    t16 = lr * t15
+    t17 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t18 = mu * t17
+    t19 = t18 + t16
+    t20 = mu * t19
+    t21 = t16 + t20
+    t22 = keep * p
+    t23 = t22 - t21
+    return t23, t11, m, t19
+
+
+@triton.jit
+def rmsprop_inside_centered(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = t22 + eps
+    t24 = tl.sqrt_rn(t23)
+    t25 = tl.div_rn(t5, t24)
     t26 = keep * p
-    t27 = t26 - t25
-    return t27, t8, t12, t22
+    t27 = lr * t25
+    t28 = t26 - t27
+    return t28, t11, t16, b
 
 
 @triton.jit
-def rmsprop_outside_centered_nesterov_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = tl.sqrt_rn(t17)
-    t19 = t18 + eps
-    t20 = tl.div_rn(t4, t19)
-    t21 = lr * t20
-    t22 = mu * b
-    t23 = t22 + t21
-    t24 = mu * t23
-    t25 = t21 + t24
-    t26 = keep * p
-    t27 = t26 - t25
-    return t27, t8, t12, t23
+def rmsprop_inside_centered_heavy_ball(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = t22 + eps
+    t24 = tl.sqrt_rn(t23)
+    t25 = tl.div_rn(t5, t24)
+    t26 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t27 = mu * t26
+    t28 = t27 + t25
+    t29 = lr * t28
+    t30 = keep * p
+    t31 = t30 - t29
+    return t31, t11, t16, t28
 
 
 @triton.jit
-def rmsprop_inside(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = t9 + eps
-    t11 = tl.sqrt_rn(t10)
-    t12 = tl.div_rn(t4, t11)
-    t13 = keep * p
-    t14 = lr * t12
-    t15 = t13 - t14
-    return t15, t8, m, b
+def rmsprop_inside_centered_heavy_ball_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = t22 + eps
+    t24 = tl.sqrt_rn(t23)
+    t25 = tl.div_rn(t5, t24)
+    t26 = lr * t25
+    t27 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t28 = mu * t27
+    t29 = t28 + t26
+    t30 = keep * p
+    t31 = t30 - t29
+    return t31, t11, t16, t29
 
 
 @triton.jit
-def rmsprop_inside_heavy_ball(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = t9 + eps
-    t11 = tl.sqrt_rn(t10)
-    t12 = tl.div_rn(t4, t11)
-    t13 = mu * b
-    t14 = t13 + t12
-    t15 = lr * t14
+def rmsprop_inside_centered_nesterov(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = t22 + eps
+    t24 = tl.sqrt_rn(t23)
+    t25 = tl.div_rn(t5, t24)
+    t26 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t27 = mu * t26
+    t28 = t27 + t25
+    t29 = mu * t28
+    t30 = t25 + t29
+    t31 = lr * t30
+    t32 = keep * p
+    t33 = t32 - t31
+    return t33, t11, t16, t28
+
+
+@triton.jit
+def rmsprop_inside_centered_nesterov_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = t22 + eps
+    t24 = tl.sqrt_rn(t23)
+    t25 = tl.div_rn(t5, t24)
+    t26 = lr * t25
+    t27 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t28 = mu * t27
+    t29 = t28 + t26
+    t30 = mu * t29
+    t31 = t26 + t30
+    t32 = keep * p
+    t33 = t32 - t31
+    return t33, t11, t16, t29
+
+
+@triton.jit
+def rmsprop_max(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.sqrt_rn(t12)
+    t14 = tl.where(t13 < eps, eps, t13)
+    t15 = tl.div_rn(t5, t14)
     t16 = keep * p
-    t17 = t16 - t15
-    return t17, t8, m, t14
+    t17 = lr * t15
+    t18 = t16 - t17
+    return t18, t11, m, b
 
 
 @triton.jit
-def rmsprop_inside_heavy_ball_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = t9 + eps
-    t11 = tl.sqrt_rn(t10)
-    t12 = tl.div_rn(t4, t11)
-    t13 = lr * t12
-    t14 = mu * b
-    t15 = t14 + t13
-    t16 = keep * p
-    t17 = t16 - t15
-    return t17, t8, m, t15
+def rmsprop_max_heavy_ball(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.sqrt_rn(t12)
+    t14 = tl.where(t13 < eps, eps, t13)
+    t15 = tl.div_rn(t5, t14)
+    t16 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t17 = mu * t16
+    t18 = t17 + t15
+    t19 = lr * t18
+    t20 = keep * p
+    t21 = t20 - t19
+    return t21, t11, m, t18
 
 
 @triton.jit
-def rmsprop_inside_nesterov(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = t9 + eps
-    t11 = tl.sqrt_rn(t10)
-    t12 = tl.div_rn(t4, t11)
-    t13 = mu * b
-    t14 = t13 + t12
-    t15 = mu * t14
-    t16 = t12 + t15
-    t17 = lr * t16
-    t18 = keep * p
-    t19 = t18 - t17
-    return t19, t8, m, t14
+def rmsprop_max_heavy_ball_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.sqrt_rn(t12)
+    t14 = tl.where(t13 < eps, eps, t13)
+    t15 = tl.div_rn(t5, t14)
+    t16 = lr * t15
+    t17 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t18 = mu * t17
+    t19 = t18 + t16
+    t20 = keep * p
+    t21 = t20 - t19
+    return t21, t11, m, t19
 
 
 @triton.jit
-def rmsprop_inside_nesterov_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = t9 + eps
-    t11 = tl.sqrt_rn(t10)
-    t12 = tl.div_rn(t4, t11)
-    t13 = lr * t12
-    t14 = mu * b
-    t15 = t14 + t13
-    t16 = mu * t15
-    t17 = t13 + t16
-    t18 = keep * p
-    t19 = t18 - t17
-    return t19, t8, m, t15
-
-
-@triton.jit
-def rmsprop_inside_centered(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = t17 + eps
-    t19 = tl.sqrt_rn(t18)
-    t20 = tl.div_rn(t4, t19)
-    t21 = keep * p
-    t22 = lr * t20
-    t23 = t21 - t22
-    return t23, t8, t12, b
-
-
-@triton.jit
-def rmsprop_inside_centered_heavy_ball(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = t17 + eps
-    t19 = tl.sqrt_rn(t18)
-    t20 = tl.div_rn(t4, t19)
-    t21 = mu * b
-    t22 = t21 + t20
-    t23 = lr * t22
-    t24 = keep * p
-    t25 = t24 - t23
-    return t25, t8, t12, t22
-
-
-@triton.jit
-def rmsprop_inside_centered_heavy_ball_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = t17 + eps
-    t19 = tl.sqrt_rn(t18)
-    t20 = tl.div_rn(t4, t19)
+def rmsprop_max_nesterov(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.sqrt_rn(t12)
+    t14 = tl.where(t13 < eps, eps, t13)
+    t15 = tl.div_rn(t5, t14)
+    t16 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t17 = mu * t16
+    t18 = t17 + t15
+    t19 = mu * t18
+    t20 = t15 + t19
     t21 = lr * t20
-    t22 = mu * b
-    t23 = t22 + t21
-    t24 = keep * p
-    t25 = t24 - t23
-    return t25, t8, t12, t23
+    t22 = keep * p
+    t23 = t22 - t21
+    return t23, t11, m, t18
 
 
 @triton.jit
-def rmsprop_inside_centered_nesterov(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = t17 + eps
-    t19 = tl.sqrt_rn(t18)
-    t20 = tl.div_rn(t4, t19)
-    t21 = mu * b
-    t22 = t21 + t20
-    t23 = mu * t22
-    t24 = t20 + t23
-    t25 = lr * t24
+def rmsprop_max_nesterov_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.sqrt_rn(t12)
+    t14 = tl.where(t13 < eps, eps, t13)
+    t15 = tl.div_rn(t5, t14)
+    t16 = lr * t15
+    t17 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t18 = mu * t17
+    t19 = t18 + t16
+    t20 = mu * t19
+    t21 = t16 + t20
+    t22 = keep * p
+    t23 = t22 - t21
+    return t23, t11, m, t19
+
+
+@triton.jit
+def rmsprop_max_centered(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = tl.sqrt_rn(t22)
+    t24 = tl.where(t23 < eps, eps, t23)
+    t25 = tl.div_rn(t5, t24)
     t26 = keep * p
-    t27 = t26 - t25
-    return t27, t8, t12, t22
+    t27 = lr * t25
+    t28 = t26 - t27
+    return t28, t11, t16, b
 
 
 @triton.jit
-def rmsprop_inside_centered_nesterov_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = t17 + eps
-    t19 = tl.sqrt_rn(t18)
-    t20 = tl.div_rn(t4, t19)
-    t21 = lr * t20
-    t22 = mu * b
-    t23 = t22 + t21
-    t24 = mu * t23
-    t25 = t21 + t24
-    t26 = keep * p
-    t27 = t26 - t25
-    return t27, t8, t12, t23
+def rmsprop_max_centered_heavy_ball(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = tl.sqrt_rn(t22)
+    t24 = tl.where(t23 < eps, eps, t23)
+    t25 = tl.div_rn(t5, t24)
+    t26 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t27 = mu * t26
+    t28 = t27 + t25
+    t29 = lr * t28
+    t30 = keep * p
+    t31 = t30 - t29
+    return t31, t11, t16, t28
 
 
 @triton.jit
-def rmsprop_max(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = tl.sqrt_rn(t9)
-    t11 = tl.where(t10 < eps, eps, t10)
-    t12 = tl.div_rn(t4, t11)
-    t13 = keep * p
-    t14 = lr * t12
-    t15 = t13 - t14
-    return t15, t8, m, b
+def rmsprop_max_centered_heavy_ball_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = tl.sqrt_rn(t22)
+    t24 = tl.where(t23 < eps, eps, t23)
+    t25 = tl.div_rn(t5, t24)
+    t26 = lr * t25
+    t27 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t28 = mu * t27
+    t29 = t28 + t26
+    t30 = keep * p
+    t31 = t30 - t29
+    return t31, t11, t16, t29
 
 
 @triton.jit
-def rmsprop_max_heavy_ball(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = tl.sqrt_rn(t9)
-    t11 = tl.where(t10 < eps, eps, t10)
-    t12 = tl.div_rn(t4, t11)
-    t13 = mu * b
-    t14 = t13 + t12
-    t15 = lr * t14
-    t16 = keep * p
-    t17 = t16 - t15
-    return t17, t8, m, t14
+def rmsprop_max_centered_nesterov(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = tl.sqrt_rn(t22)
+    t24 = tl.where(t23 < eps, eps, t23)
+    t25 = tl.div_rn(t5, t24)
+    t26 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t27 = mu * t26
+    t28 = t27 + t25
+    t29 = mu * t28
+    t30 = t25 + t29
+    t31 = lr * t30
+    t32 = keep * p
+    t33 = t32 - t31
+    return t33, t11, t16, t28
 
 
 @triton.jit
-def rmsprop_max_heavy_ball_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = tl.sqrt_rn(t9)
-    t11 = tl.where(t10 < eps, eps, t10)
-    t12 = tl.div_rn(t4, t11)
-    t13 = lr * t12
-    t14 = mu * b
-    t15 = t14 + t13
-    t16 = keep * p
-    t17 = t16 - t15
-    return t17, t8, m, t15
-
-
-@triton.jit
-def rmsprop_max_nesterov(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = tl.sqrt_rn(t9)
-    t11 = tl.where(t10 < eps, eps, t10)
-    t12 = tl.div_rn(t4, t11)
-    t13 = mu * b
-    t14 = t13 + t12
-    t15 = mu * t14
-    t16 = t12 + t15
-    t17 = lr * t16
-    t18 = keep * p
-    t19 = t18 - t17
-    return t19, t8, m, t14
-
-
-@triton.jit
-def rmsprop_max_nesterov_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = tl.sqrt_rn(t9)
-    t11 = tl.where(t10 < eps, eps, t10)
-    t12 = tl.div_rn(t4, t11)
-    t13 = lr * t12
-    t14 = mu * b
-    t15 = t14 + t13
-    t16 = mu * t15
-    t17 = t13 + t16
-    t18 = keep * p
-    t19 = t18 - t17
-    return t19, t8, m, t15
-
-
-@triton.jit
-def rmsprop_max_centered(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = tl.sqrt_rn(t17)
-    t19 = tl.where(t18 < eps, eps, t18)
-    t20 = tl.div_rn(t4, t19)
-    t21 = keep * p
-    t22 = lr * t20
-    t23 = t21 - t22
-    return t23, t8, t12, b
-
-
-@triton.jit
-def rmsprop_max_centered_heavy_ball(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = tl.sqrt_rn(t17)
-    t19 = tl.where(t18 < eps, eps, t18)
-    t20 = tl.div_rn(t4, t19)
-    t21 = mu * b
-    t22 = t21 + t20
-    t23 = lr * t22
-    t24 = keep * p
-    t25 = t24 - t23
-    return t25, t8, t12, t22
-
-
-@triton.jit
-def rmsprop_max_centered_heavy_ball_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = tl.sqrt_rn(t17)
-    t19 = tl.where(t18 < eps, eps, t18)
-    t20 = tl.div_rn(t4, t19)
-    t21 = lr * t20
-    t22 = mu * b
-    t23 = t22 + t21
-    t24 = keep * p
-    t25 = t24 - t23
-    return t25, t8, t12, t23
-
-
-@triton.jit
-def rmsprop_max_centered_nesterov(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = tl.sqrt_rn(t17)
-    t19 = tl.where(t18 < eps, eps, t18)
-    t20 = tl.div_rn(t4, t19)
-    t21 = mu * b
-    t22 = t21 + t20
-    t23 = mu * t22
-    t24 = t20 + t23
-    t25 = lr * t24
-    t26 = keep * p
-    t27 = t26 - t25
-    return t27, t8, t12, t22
-
-
-@triton.jit
-def rmsprop_max_centered_nesterov_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr):
-    t0 = scale * g
-    t1 = l2 > 0
-    t2 = l2 * p
-    t3 = t0 + t2
-    t4 = tl.where(t1, t3, t0)
-    t5 = alpha * v
-    t6 = t4 * t4
-    t7 = gain * t6
-    t8 = t5 + t7
-    t9 = t8 * debias
-    t10 = alpha * m
-    t11 = gain * t4
-    t12 = t10 + t11
-    t13 = t12 * debias
-    t14 = t9 * floor
-    t15 = t13 * t13
-    t16 = t9 - t15
-    t17 = tl.where(t14 < t16, t16, t14)
-    t18 = tl.sqrt_rn(t17)
-    t19 = tl.where(t18 < eps, eps, t18)
-    t20 = tl.div_rn(t4, t19)
-    t21 = lr * t20
-    t22 = mu * b
-    t23 = t22 + t21
-    t24 = mu * t23
-    t25 = t21 + t24
-    t26 = keep * p
-    t27 = t26 - t25
-    return t27, t8, t12, t23
+def rmsprop_max_centered_nesterov_lr(p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least):
+    t0 = tl.where(tl.abs(g) < tiny, 0.0, g)
+    t1 = scale * t0
+    t2 = l2 > 0
+    t3 = l2 * p
+    t4 = t1 + t3
+    t5 = tl.where(t2, t4, t1)
+    t6 = tl.where(tl.abs(v) < tiny, 0.0, v)
+    t7 = alpha * t6
+    t8 = tl.where(tl.abs(t5) < least, 0.0, t5)
+    t9 = t8 * t8
+    t10 = gain * t9
+    t11 = t7 + t10
+    t12 = t11 * debias
+    t13 = tl.where(tl.abs(m) < tiny, 0.0, m)
+    t14 = alpha * t13
+    t15 = gain * t5
+    t16 = t14 + t15
+    t17 = t12 * floor
+    t18 = t16 * debias
+    t19 = tl.where(tl.abs(t18) < least, 0.0, t18)
+    t20 = t19 * t19
+    t21 = t12 - t20
+    t22 = tl.where(t17 < t21, t21, t17)
+    t23 = tl.sqrt_rn(t22)
+    t24 = tl.where(t23 < eps, eps, t23)
+    t25 = tl.div_rn(t5, t24)
+    t26 = lr * t25
+    t27 = tl.where(tl.abs(b) < tiny, 0.0, b)
+    t28 = mu * t27
+    t29 = t28 + t26
+    t30 = mu * t29
+    t31 = t26 + t30
+    t32 = keep * p
+    t33 = t32 - t31
+    return t33, t11, t16, t29
 
 
 RULES = {
