@@ -17,8 +17,8 @@ Precision = Literal["float32", "float64"]
 # Centered: v - m*m loses its digits when g hardly varies. Below v * 2**-20 (2**-49 in float64)
 # the difference is rounding noise, so it is held there and a step stays near 2**10 * lr.
 VARIANCE_FLOOR: dict[Precision, float] = {"float32": 2.0**-20, "float64": 2.0**-49}
-# Twice the least normal number. What is smaller counts as zero: every average that decays would come
-# to subnormal numbers, over which processors take ten times as long.
+# Twice the least normal number. What is smaller counts as zero: averages that decay come to
+# subnormal numbers in the end, over which processors take ten times as long.
 TINY: dict[Precision, float] = {"float32": 2.0**-125, "float64": 2.0**-1021}
 
 
@@ -72,7 +72,8 @@ def fold(hyper: Hyper, t: float, precision: Precision) -> Coefficients:
     if mode == "corrected" and decay > 0 and lr > 0:
         shrink = lr * lr / (hyper.reference_lr or lr) * decay
     gain, floor = 1.0 - hyper.alpha, VARIANCE_FLOOR[precision]
-    tiny = TINY[precision] / (floor if hyper.centered and floor else 1.0)  # so v*floor is normal too
+    share = floor if hyper.centered and floor else 1.0  # v*floor is to be normal too
+    tiny = TINY[precision] / share
     least = math.sqrt(tiny / gain)  # so gain*g*g is `tiny` or more
     return Coefficients(
         scale=-1.0 if hyper.maximize else 1.0,
