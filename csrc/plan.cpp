@@ -107,8 +107,14 @@ bool all_contiguous(const Streams& streams) {
     return true;
 }
 
+bool is_addressable(const Row& row, Stream s) {
+    const auto address = reinterpret_cast<uintptr_t>(row.data[s]);
+    return address && address % size_t(size_of(row.format[s])) == 0;
+}
+
 // Fills the row's pointers, count and dimensions. False for what the kernels must not touch: no
-// memory, an element in two places, a lazy view, or state laid out otherwise than its parameter.
+// memory or an address between two elements, an element in two places, a lazy view, or state laid
+// out otherwise than its parameter.
 bool lay_out(PlanRow& row, const Streams& streams) {
     const Placement& p = streams.at[P];
     const Format precision = p.format == Format::float64 ? Format::float64 : Format::float32;
@@ -118,7 +124,7 @@ bool lay_out(PlanRow& row, const Streams& streams) {
         const bool used = streams.tensor[s];
         row.data[s] = streams.at[s].data;
         row.format[s] = streams.at[s].format;
-        if (used && row.count > 0 && !row.data[s]) return false;
+        if (used && row.count > 0 && !is_addressable(row, Stream(s))) return false;
         if (used && s >= V && row.format[s] != precision) return false;
     }
     row.dimensions.clear();

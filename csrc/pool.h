@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include <pthread.h>
@@ -19,17 +20,16 @@ class Pool {
 public:
     using Work = std::function<void(int64_t job)>;
 
-    // The pool of this process. A forked child gets its own: threads do not survive a fork. Pools
-    // are never destroyed, so that threads asleep at exit hold nothing that is gone.
+    // The pool of this process. A forked child gets its own: threads do not survive a fork, nor does
+    // a lock that another thread held, so that none is taken here. Pools are never destroyed:
+    // threads asleep at exit hold nothing that is gone.
     static Pool& here() {
-        static std::mutex lock;
-        static Pool* pool = nullptr;
-        static pid_t owner = 0;
-        std::lock_guard guard(lock);
-        if (owner != getpid()) {
-            pool = new Pool;
-            owner = getpid();
-        }
+        static std::atomic<Pool*> current{nullptr};
+        Pool* pool = current.load();
+        if (pool && pool->owner_ == getpid()) return *pool;
+        Pool* own = new Pool;
+        if (current.compare_exchange_strong(pool, own)) return *own;
+        delete own;  // another thread of this process was faster
         return *pool;
     }
 
@@ -96,6 +96,7 @@ private:
         }
     }
 
+    const pid_t owner_ = getpid();
     std::mutex turn_;  // held by the one caller that the pool works for
     std::mutex lock_;  // guards what follows; jobs and the counter are set under it before a wake-up
     std::condition_variable wake_, done_;

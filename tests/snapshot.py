@@ -23,7 +23,7 @@ def contents(opt: Optimizer) -> tuple[list[tuple], str]:
 
 
 def bytes_of(t: Tensor) -> bytes:
-    plain = t.detach().resolve_conj().contiguous().flatten()
+    plain = t.detach().resolve_conj().clone(memory_format=torch.contiguous_format).flatten()
     return plain.view(torch.uint8).numpy().tobytes()
 
 

@@ -185,6 +185,13 @@ def declined_layout():
     return opt
 
 
+def unaligned():
+    memory = bytearray(4 * 4 + 1)
+    opt = RMSProp([nn.Parameter(torch.frombuffer(memory, dtype=torch.float32, offset=1)), plain()])
+    walk((opt,), 1)
+    return opt
+
+
 def shared_with_a_slow_row():
     buffer = torch.ones(8)
     opt = RMSProp([Subclassed(buffer[:4]), nn.Parameter(buffer[2:6]), plain()])
@@ -199,7 +206,8 @@ def differentiable_group():
 FALLS_BACK = {
     subclass: "parameter is a Subclassed, a subclass of Tensor",
     lazy_gradient: "gradient is a lazy negative or conjugate view",
-    declined_layout: "overlaps itself, its gradient or its state in a way the C++ kernel declines",
+    declined_layout: "overlaps itself, its gradient or its state; the C++ kernel declines it",
+    unaligned: "memory is unaligned",
     shared_with_a_slow_row: "shares memory with a tensor that is stepped by reference",
     differentiable_group: "differentiable=True: autograd follows the step",
 }

@@ -13,7 +13,9 @@ from meansquare.rules import fold
 from meansquare.spec import Hyper
 from meansquare.state import STATE_DTYPES, check_state, fill_state, parameter_names
 
-_DECLINED = "memory overlaps itself, its gradient or its state in a way the C++ kernel declines"
+_DECLINED = (
+    "memory is unaligned or overlaps itself, its gradient or its state; the C++ kernel declines it"
+)
 _NO_LIST = "the params of a group are not in a list"
 _SHARED = "shares memory with a tensor that is stepped by reference"
 _FINE = -1

@@ -1,0 +1,1 @@
+"""Random runs of random optimizers: `make fuzz`, or PYTHONPATH=tests python -m fuzz --help."""
