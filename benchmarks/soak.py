@@ -2,10 +2,10 @@
 
 python benchmarks/soak.py [--minutes M] [--leak tensor|bytes]
 
-A cycle does each of the DISTURBANCES once, in random order, with a step after each; every fifth
-cycle starts with a new optimizer, where memory, tensors, threads and files are counted. The verdict
-is on the slope of a straight line through what was counted after a warm-up. `--leak` keeps a tensor
-of four numbers or 4 KB of memory in each cycle, and must fail.
+A cycle does each of the DISTURBANCES once, in random order, with a step after each. Before every
+fifth cycle the optimizer is dropped for a new one, and memory, tensors, threads and files are
+counted. The verdict is on the slope of a straight line through what was counted after a warm-up.
+`--leak` keeps a tensor of four numbers or 4 KB of memory in each cycle, and must fail.
 """
 
 import argparse
@@ -27,12 +27,14 @@ from torch import Tensor, nn
 
 from meansquare import RMSProp
 
-SIZES = (140_000, 1000, 4, 1)  # the first is enough for a step to use several threads
+SIZES = (1000, 1000, 4, 1)
+MANY = 140_000  # elements, enough for a step to use several threads, in every fourth optimizer
 # What each counter may grow by in 1000 cycles, and in all, whichever is more: memory comes in pages
 # and arenas. A kept tensor of four numbers is some 700 bytes: 700 KB and 1000 tensors.
 LIMITS = {"resident KB": (20, 256), "tensors": (1, 2), "threads": (1, 2), "files": (1, 2)}
 CYCLES = 5  # with one optimizer
-WARM_UP = 60.0  # seconds, or a third of all
+WARM_UP = 200  # cycles
+LEAST = 600  # cycles, however long they take
 FORK_LIMIT = 60.0  # seconds, after which a child hangs
 
 Disturbance = Callable[[RMSProp], RMSProp | None]
@@ -47,7 +49,8 @@ def parameters(opt: RMSProp) -> list[Tensor]:
 
 
 def fresh() -> RMSProp:
-    params: list[Tensor] = [nn.Parameter(torch.randn(size)) for size in SIZES]
+    first = random.choice((MANY, *SIZES[:1] * 3))
+    params: list[Tensor] = [nn.Parameter(torch.randn(size)) for size in (first, *SIZES[1:])]
     groups = [{"params": params}, {"params": [Subclassed(torch.randn(4))], "momentum": 0.9}]
     return RMSProp(groups, lr=1e-4)
 
@@ -217,24 +220,29 @@ def soak(seconds: float, leak: Callable[[], object]) -> list[Count]:
     begin, told, counts = time.monotonic(), 0.0, list[Count]()
     for cycles in itertools.count(step=CYCLES):
         torch.set_num_threads(2)
-        stepped(opt := fresh())
         passed = time.monotonic() - begin
-        if not counts or passed >= min(counts[-1].seconds + 2, seconds):
+        done = passed >= seconds and cycles >= LEAST
+        if done or not counts or passed >= counts[-1].seconds + 2:
             counts.append(count(passed, cycles))
-        if passed >= min(told, seconds):
+        if done or passed >= told:
             print(counts[-1], flush=True)
-            told += 10
-        if passed >= seconds:
+            told = passed + 10
+        if done:
             break
-        for _ in range(CYCLES):
-            opt = cycle(opt)
-            leak()
+        use_up_an_optimizer(leak)
     return counts
 
 
-def is_flat(counts: list[Count], warm_up: float) -> bool:
+def use_up_an_optimizer(leak: Callable[[], object]) -> None:
+    stepped(opt := fresh())
+    for _ in range(CYCLES):
+        opt = cycle(opt)
+        leak()
+
+
+def is_flat(counts: list[Count]) -> bool:
     """Whether the straight line through each counter stays within its limit; prints the lines."""
-    rows = np.array([astuple(own) for own in counts if own.seconds >= warm_up])
+    rows = np.array([astuple(own) for own in counts if own.cycles >= WARM_UP])
     thousands = (rows[-1, 1] - rows[0, 1]) / 1000
     slopes = np.polyfit(rows[:, 1] / 1000, rows[:, 2:], 1)[0]
     limits = [max(slow, in_all / thousands) for slow, in_all in LIMITS.values()]
@@ -260,13 +268,9 @@ def main() -> int:
     parser.add_argument("--leak", choices=["tensor", "bytes"])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if options.minutes < 0.5:
-        parser.error("--minutes must be at least 0.5")
     random.seed(options.seed)
     torch.manual_seed(options.seed)
-    seconds = 60 * options.minutes
-    counts = soak(seconds, leaks(options.leak))
-    flat = is_flat(counts, min(WARM_UP, seconds / 3))
+    flat = is_flat(soak(60 * options.minutes, leaks(options.leak)))
     print("flat" if flat else "GROWS")
     return 0 if flat else 1
 
