@@ -171,8 +171,8 @@ def started(opt, count, steps=20):
     return tasks() - before
 
 def ticks():
-    fields = [p.read_text().rpartition(")")[2].split() for p in Path("/proc/self/task").glob("*/stat")]
-    return sum(int(own[11]) + int(own[12]) for own in fields)  # utime and stime
+    told = [p.read_text().rpartition(")")[2] for p in Path("/proc/self/task").glob("*/stat")]
+    return sum(int(n) for own in told for n in own.split()[11:13])  # utime and stime
 
 def filled(size):
     # torch would fill the tensors on many threads.
@@ -184,7 +184,7 @@ def filled(size):
     return opt
 
 opt = filled(300_000)
-"""  # noqa: E501
+"""
 
 
 @needs_proc
