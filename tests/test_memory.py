@@ -51,6 +51,17 @@ def int_steps(opt):
         state["step"] = torch.tensor(float(state["step"]))
 
 
+def new_step_data(opt):
+    for state in opt.state.values():
+        state["step"].data = state["step"].data.clone()
+
+
+def swap_steps(opt):
+    for state in opt.state.values():
+        torch.utils.swap_tensors(state["step"], state["step"].clone())
+
+
+LOST = pytest.mark.xfail(reason="the step count's memory is not looked up again")
 CHANGES = [
     clear,
     new_state,
@@ -60,6 +71,8 @@ CHANGES = [
     swap,
     load_buffers,
     int_steps,
+    pytest.param(new_step_data, marks=LOST),
+    pytest.param(swap_steps, marks=LOST),
 ]
 
 
