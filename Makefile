@@ -1,12 +1,13 @@
 # make demo and make test do everything on a fresh machine with Python >= 3.10, a C++20 compiler
 # and make. The other targets are for development.
 PYTHON ?= python3
+MINUTES ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install -q -c constraints.txt
 BUILT := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 
-.PHONY: demo setup test check emit bench browser clean
+.PHONY: demo setup test check emit bench soak browser clean
 
 demo: $(VENV)/lab
 	$(BIN)/meansquare compare
@@ -28,6 +29,9 @@ emit: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/step.py
+
+soak: $(VENV)/dev
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 $(VENV)/tools: constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -16,10 +16,11 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from meansquare import RMSProp, __version__
 from meansquare.kernels import cpu
@@ -31,7 +32,7 @@ LR = 1e-6  # parameters hardly move, so that every round does the same work
 
 @dataclass(frozen=True)
 class Workload:
-    """Parameters with gradients; `train` makes the gradients anew before each timed step."""
+    """Parameters with gradients; `train` comes before each timed step, as to make them anew."""
 
     name: str
     params: list[Tensor]
@@ -60,6 +61,25 @@ def training(model: nn.Module, inputs: Tensor, name: str) -> Workload:
     return Workload(f"{name}, in training", params, train)
 
 
+class Pictures(Dataset):
+    """Pictures that each take a worker some milliseconds to make."""
+
+    def __len__(self) -> int:
+        return 1_000_000
+
+    def __getitem__(self, i: int) -> Tensor:
+        picture = torch.randn(3, 224, 224, generator=torch.Generator().manual_seed(i))
+        return (picture - picture.mean()) / picture.std()
+
+
+def beside_workers(workload: Workload) -> Workload:
+    """The same while two workers make batches: one is taken before each timed step, and the next
+    ones are not finished by then. The workers end with the workload."""
+    batches = iter(DataLoader(Pictures(), batch_size=16, num_workers=2))
+    name = f"{workload.name}, beside 2 data-loader workers"
+    return replace(workload, name=name, train=lambda: next(batches))
+
+
 def perceptron(*widths: int) -> nn.Module:
     torch.manual_seed(0)
     layers: list[nn.Module] = []
@@ -79,6 +99,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "20x1M": lambda: Workload("20 M floats, 20 tensors", tensors([1_000_000] * 20)),
     "4M": lambda: Workload("4 M floats, 1 tensor", tensors([4_000_000])),
     "1M": lambda: Workload("1 M floats, 1 tensor", tensors([1_000_000]), repeats=20),
+    "1M-workers": lambda: beside_workers(WORKLOADS["1M"]()),
     "120x92k": lambda: Workload("11 M floats, 120 tensors", tensors([92_000] * 120)),
     "1000x256": lambda: Workload("1000 tensors of 256", tensors([256] * 1000), repeats=20),
     "6": lambda: Workload("6 small tensors", tensors([128, 16, 256, 16, 32, 2]), repeats=100),
@@ -183,6 +204,13 @@ def row(workload: Workload, times: dict[str, list[float]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def print_row(workload: Workload, rounds: int, headed: bool) -> None:
+    times = measure(workload, rounds)
+    if headed:
+        print(f"\n| workload | {' | '.join(times)} |\n|---|{'--:|' * len(times)}")
+    print(row(workload, times), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []], metavar="WORKLOAD")
@@ -195,11 +223,7 @@ def main() -> None:
         f"{options.rounds} interleaved rounds; GPU: not measured"
     )
     for i, name in enumerate(options.workloads or WORKLOADS):
-        workload = WORKLOADS[name]()
-        times = measure(workload, options.rounds)
-        if i == 0:
-            print(f"\n| workload | {' | '.join(times)} |\n|---|{'--:|' * len(times)}")
-        print(row(workload, times), flush=True)
+        print_row(WORKLOADS[name](), options.rounds, headed=i == 0)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""One real, tiny comparison and a run written by hand, which the tests of the lab share."""
+"""What tests share: threads of either kind; for the lab, a tiny comparison and a run."""
 
 import subprocess
 import sys
 
 import pytest
+import torch
 
+from meansquare.kernels import cpu
 from meansquare.lab.record import Record
 
 TINY = ("--epochs", "1", "--budget", "2", "--seeds", "2")
@@ -15,6 +17,45 @@ def meansquare(*arguments, **options):
     code = "from meansquare.lab.cli import main; raise SystemExit(main())"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+KINDS = ("torch's threads", "its own pool")
+PREPARED = """
+import torch
+from meansquare import RMSProp
+from meansquare.kernels import cpu
+assert cpu.native.borrow_threads("") is False if {own} else cpu.borrow_threads(cpu.native)
+"""
+
+
+@pytest.fixture(params=KINDS)
+def kind_of_threads(request):
+    """Either kind of threads that a step can run on, for `python` to use."""
+    if cpu.native is None:
+        pytest.skip(f"C++ kernels {cpu.detail}")
+    return request.param
+
+
+def python(code, kind_of_threads=KINDS[0]):
+    """What some code prints in a process with these threads, which ends well and silently."""
+    prepared = PREPARED.format(own=kind_of_threads == KINDS[1])
+    command = [sys.executable, "-c", prepared + code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.fixture(params=KINDS)
+def threads(request):
+    """Sets the number of threads, of either kind that a step can run on."""
+    if cpu.native is None:
+        pytest.skip(f"C++ kernels {cpu.detail}")
+    before = torch.get_num_threads()
+    if request.param == KINDS[1]:
+        assert not cpu.native.borrow_threads("")
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+    cpu.borrow_threads(cpu.native)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,11 @@
 """Which backend steps what, that all give one result, and that `explain` says the truth."""
 
-import os
 import warnings
 
 import pytest
 import torch
 from torch import nn
-from twins import SHAPES, copies, distance, gradient_of, layouts, parameters, set_gradients, walk
+from twins import SHAPES, distance, gradient_of, layouts, parameters, set_gradients, walk
 
 from meansquare import RMSProp, backends
 from meansquare.kernels import cpu, warn_without_compiler
@@ -38,13 +37,6 @@ def without_compiler(monkeypatch):
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
     warn_without_compiler.cache_clear()
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 def stepped(params, options, steps=10):
@@ -106,31 +98,6 @@ def test_another_seed_draws_other_bits():
     )
     assert torch.equal(*parameters(first), *parameters(again))
     assert not torch.equal(*parameters(first), *parameters(second))
-
-
-@needs_compiler
-@pytest.mark.parametrize("count", [2, 3, 7])
-@pytest.mark.parametrize(
-    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
-)
-def test_any_number_of_threads_gives_the_same_bits(count, dtype, threads):
-    def train(n):
-        threads(1)
-        source = torch.Generator().manual_seed(0)
-        wide = torch.randn(90, 1000, generator=source).to(dtype)
-        params = [
-            nn.Parameter(x) for x in (wide, wide.T[3:].contiguous().T, wide[0], wide[::2, ::3])
-        ]
-        params.append(nn.Parameter(wide.flatten()[:70_001].clone()))
-        opt = RMSProp(params[:1] + params[3:], momentum=0.9, centered=True)
-        for t in range(2):
-            set_gradients(t, parameters(opt))
-            threads(n)
-            opt.step()
-            threads(1)
-        return parameters(opt)
-
-    assert all(map(torch.equal, train(1), train(count)))
 
 
 def said(opt, capsys):
@@ -291,25 +258,3 @@ def test_subclasses_are_stepped_whenever_they_get_a_gradient():
             own.param_groups[0]["momentum"] = 0.9 * t
             own.step()
     assert distance([p], [q.detach().as_subclass(torch.Tensor)]) <= REFERENCE
-
-
-@needs_compiler
-def test_a_forked_child_steps_as_its_parent_does(threads):
-    threads(2)
-    opt = RMSProp([nn.Parameter(torch.ones(200_000))], momentum=0.9)
-    set_gradients(0, parameters(opt))
-    opt.step()
-    child = RMSProp(copies(parameters(opt)), momentum=0.9)
-    child.load_state_dict(opt.state_dict())
-    set_gradients(0, parameters(child))
-    shared = parameters(child)[0].detach().share_memory_()
-    parameters(child)[0].data = shared
-    pid = os.fork()
-    if pid == 0:
-        for _ in range(3):
-            child.step()
-        os._exit(0)
-    for _ in range(3):
-        opt.step()
-    assert os.waitpid(pid, 0)[1] == 0
-    assert torch.equal(shared, *parameters(opt))

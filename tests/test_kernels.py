@@ -14,7 +14,6 @@ from meansquare.spec import all_specs
 
 SPECS = all_specs()
 LENGTHS = (0, 1, 7, 8, 63, 1003)
-MANY = 300_000  # elements, enough for a step to use more than one thread
 DTYPES = (torch.float32, torch.float64)
 STATE = {"v": "square_avg", "m": "grad_avg", "b": "momentum_buffer"}
 EXTRAS = (  # the numbers that every Spec can take
@@ -33,17 +32,6 @@ def instruction_set(request):
     cpu.native.use_instruction_set(request.param)
     yield request.param
     cpu.native.use_instruction_set(before)
-
-
-@pytest.fixture(params=["torch's threads", "its own pool"])
-def threads(request):
-    """Sets the number of threads, of either kind that a step can run on."""
-    before = torch.get_num_threads()
-    if request.param == "its own pool":
-        assert not cpu.native.borrow_threads("")
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-    cpu.borrow_threads(cpu.native)
 
 
 def gradients(n: int, seed: int) -> np.ndarray:
@@ -211,19 +199,6 @@ def test_exact_values_survive_stochastic_rounding():
     assert torch.equal(p, torch.arange(-128.0, 128.0).to(torch.bfloat16))
 
 
-def test_flush_denormal_reaches_every_thread(threads):
-    threads(3)
-    p = torch.zeros(MANY)
-    p.grad = torch.full_like(p, 1e-21)
-    assert torch.set_flush_denormal(True)
-    try:
-        opt = RMSProp([p])
-        opt.step()
-    finally:
-        torch.set_flush_denormal(False)
-    assert torch.count_nonzero(opt.state[p]["square_avg"]) == 0
-
-
 def test_a_spec_without_momentum_has_no_place_for_the_learning_rate_in_it():
     with pytest.raises(ValueError, match="lr_in_momentum=True needs momentum"):
         Spec(lr_in_momentum=True)
@@ -245,13 +220,3 @@ def test_tensors_are_read_alike_through_dlpack_and_through_python():
         results.append(params)
     cpu.connect(native)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
-
-
-def test_no_job_is_lost_or_done_twice_over_thousands_of_steps(threads):
-    threads(3)
-    p = torch.zeros(MANY)
-    p.grad = torch.ones_like(p)
-    opt = RMSProp([p], lr=1.0, alpha=0.0, eps=0.0)
-    for _ in range(2000):
-        opt.step()
-    assert p.unique().tolist() == [-2000]

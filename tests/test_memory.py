@@ -1,12 +1,11 @@
 """Storage moves and is shared under the same Parameters; steps go on as torch's do."""
 
-import threading
 from collections import defaultdict
 
 import pytest
 import torch
 from torch import nn
-from twins import apart, copies, gradient_of, layouts, pair, parameters, set_gradients, walk
+from twins import apart, gradient_of, layouts, pair, parameters, set_gradients, walk
 
 from meansquare import RMSProp
 
@@ -52,6 +51,17 @@ def int_steps(opt):
         state["step"] = torch.tensor(float(state["step"]))
 
 
+def new_step_data(opt):
+    for state in opt.state.values():
+        state["step"].data = state["step"].data.clone()
+
+
+def swap_steps(opt):
+    for state in opt.state.values():
+        torch.utils.swap_tensors(state["step"], state["step"].clone())
+
+
+LOST = pytest.mark.xfail(reason="the step count's memory is not looked up again")
 CHANGES = [
     clear,
     new_state,
@@ -61,6 +71,8 @@ CHANGES = [
     swap,
     load_buffers,
     int_steps,
+    pytest.param(new_step_data, marks=LOST),
+    pytest.param(swap_steps, marks=LOST),
 ]
 
 
@@ -147,41 +159,6 @@ def test_parameters_that_overlap_are_stepped_in_order_as_in_torch(makes, turn):
     assert apart(opts) <= ROUNDING
 
 
-JOB = 1 << 14  # elements that a thread takes at a time
-
-
-def overlapping():
-    buffer = torch.ones(JOB)
-    params = [nn.Parameter(buffer[:]) for _ in range(60)]
-    set_gradients(0, params)
-    return params
-
-
-def in_a_ring():
-    """Each parameter is the gradient of the next."""
-    source = torch.Generator().manual_seed(0)
-    params = [nn.Parameter(torch.randn(JOB, generator=source)) for _ in range(60)]
-    for p, gradient in zip(params, params[-1:] + params[:-1], strict=True):
-        p.grad = gradient.detach()
-    return params
-
-
-@pytest.mark.parametrize("make", [overlapping, in_a_ring])
-def test_threads_do_not_race_for_memory_that_rows_share(make):
-    def stepped(threads):
-        torch.set_num_threads(threads)
-        opt = RMSProp(make(), lr=0.05, weight_decay=0.5)
-        for _ in range(30):
-            opt.step()
-        return parameters(opt)
-
-    before = torch.get_num_threads()
-    try:
-        assert all(map(torch.equal, stepped(1), stepped(4)))
-    finally:
-        torch.set_num_threads(before)
-
-
 BORROWED = {
     "the_parameter_before": lambda ps, p: ps[p - 1].detach(),
     "the_parameter_after": lambda ps, p: ps[(p + 1) % len(ps)].detach(),
@@ -247,45 +224,3 @@ def test_steps_in_inference_mode_leave_state_that_steps_outside_can_write():
         own.step()
     assert not any(v.is_inference() for state in opt.state.values() for v in state.values())
     assert all(map(torch.equal, parameters(opt), parameters(plain)))
-
-
-@pytest.mark.parametrize("size", [10, 100_000])
-def test_two_threads_step_one_module_with_two_optimizers(size):
-    p = nn.Parameter(torch.zeros(size))
-    p.grad = torch.ones(size)
-    opts = [RMSProp([p], lr=1e-3) for _ in range(2)]
-    alone = RMSProp([q := nn.Parameter(torch.zeros(size))], lr=1e-3)
-    q.grad = p.grad.clone()
-
-    def run(opt):
-        for _ in range(100):
-            opt.step()
-
-    threads = [threading.Thread(target=run, args=(opt,)) for opt in opts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    run(alone)
-    for opt in opts:
-        assert torch.equal(opt.state[p]["square_avg"], alone.state[q]["square_avg"])
-        assert opt.state[p]["step"] == 100
-    # Both move one weight; of two moves at the same time one may be lost, as with torch.
-    assert bool((p <= q * (1 - 1e-4)).all())
-    assert bool((p >= 2 * q * (1 + 1e-4)).all())
-
-
-def test_two_threads_step_two_modules_as_one_thread_would():
-    opts = [RMSProp([nn.Parameter(torch.ones(150_000))], momentum=0.9) for _ in range(2)]
-    alone = [RMSProp(copies(parameters(opt)), momentum=0.9) for opt in opts]
-    for opt in (*opts, *alone):
-        set_gradients(0, parameters(opt))
-    threads = [threading.Thread(target=lambda o=o: [o.step() for _ in range(30)]) for o in opts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for opt, single in zip(opts, alone, strict=True):
-        for _ in range(30):
-            single.step()
-        assert torch.equal(*parameters(opt), *parameters(single))
