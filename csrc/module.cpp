@@ -121,9 +121,7 @@ NB_MODULE(_native, m) {
                            coefficients<float>(float32), coefficients<double>(float64)});
     });
     m.def("check", [](Plan& plan, const nb::list& groups, const nb::dict& state) {
-        const int64_t refused = plan.check(groups.ptr(), state.ptr());
-        PyErr_Clear();
-        return refused;
+        return plan.check(groups.ptr(), state.ptr());
     });
     m.def("step", [](Plan& plan, const nb::list& groups, const nb::dict& state, int threads,
                      nb::handle increment_version) {

@@ -1,6 +1,22 @@
 #include "plan.h"
 
 #include <cmath>
+#include <stdexcept>
+#include <unistd.h>
+
+// Keeps garbage collection, which may run any Python code, from between a check and its step.
+class WithoutCollection {
+public:
+    WithoutCollection() : enabled_(PyGC_Disable()) {}
+    WithoutCollection(const WithoutCollection&) = delete;
+    ~WithoutCollection() { end(); }
+    void end() {
+        if (std::exchange(enabled_, 0)) PyGC_Enable();
+    }
+
+private:
+    int enabled_;
+};
 
 namespace {
 
@@ -21,29 +37,22 @@ PyObject* interned(Stream s) {
     return names[s];
 }
 
-// The views that torch marks lazily as negated or conjugated hold other numbers than they show.
-bool is_lazy(PyObject* tensor, bool complex) {
-    static PyObject* is_neg = PyUnicode_InternFromString("is_neg");
-    static PyObject* is_conj = PyUnicode_InternFromString("is_conj");
-    const auto says = [tensor](PyObject* method) {
-        return Ref(PyObject_CallMethodNoArgs(tensor, method)).object == Py_True;
-    };
-    return says(is_neg) || (complex && says(is_conj));
-}
-
-// Lets other Python threads run while it lives, where there is something to hold on to meanwhile.
+// Lets other Python threads run while it lives.
 class WithoutGil {
 public:
-    explicit WithoutGil(std::vector<Ref> held) : held_(std::move(held)) {
-        if (!held_.empty()) saved_ = PyEval_SaveThread();
-    }
+    explicit WithoutGil(bool needed) : saved_(needed ? PyEval_SaveThread() : nullptr) {}
+    WithoutGil(const WithoutGil&) = delete;
     ~WithoutGil() {
-        if (saved_) PyEval_RestoreThread(saved_);
+        if (!saved_) return;
+        try {
+            PyEval_RestoreThread(saved_);
+        } catch (...) {  // Python has ended and takes its thread down: not through these frames
+            for (;;) pause();
+        }
     }
 
 private:
-    std::vector<Ref> held_;
-    PyThreadState* saved_ = nullptr;
+    PyThreadState* saved_;
 };
 
 // One dimension for each of the parameter's, from its slowest to its fastest. A complex tensor has
@@ -112,42 +121,6 @@ bool is_addressable(const Row& row, Stream s) {
     return address && address % size_t(size_of(row.format[s])) == 0;
 }
 
-// Fills the row's pointers, count and dimensions. False for what the kernels must not touch: no
-// memory or an address between two elements, an element in two places, a lazy view, or state laid
-// out otherwise than its parameter.
-bool lay_out(PlanRow& row, const Streams& streams) {
-    const Placement& p = streams.at[P];
-    const Format precision = p.format == Format::float64 ? Format::float64 : Format::float32;
-    row.count = p.complex ? 2 : 1;
-    for (int d = 0; d < p.ndim; ++d) row.count *= p.shape[d];
-    for (int s = P; s < STREAMS; ++s) {
-        const bool used = streams.tensor[s];
-        row.data[s] = streams.at[s].data;
-        row.format[s] = streams.at[s].format;
-        if (used && row.count > 0 && !is_addressable(row, Stream(s))) return false;
-        if (used && s >= V && row.format[s] != precision) return false;
-    }
-    row.dimensions.clear();
-    if (row.count == 0) return true;
-    const bool contiguous = all_contiguous(streams);
-    if (!contiguous || row.count == 1 || p.complex)
-        for (int s = P; s < STREAMS; ++s)
-            if (streams.tensor[s] && is_lazy(streams.tensor[s], p.complex)) return false;
-    if (contiguous) return true;
-
-    row.dimensions = dimensions_of(streams);
-    for (Stream s : {P, V, M, B}) {
-        if (!streams.tensor[s]) continue;
-        if (overlaps_itself(row.dimensions, s)) return false;
-        if (is_dense(row.dimensions, P) && !is_dense(row.dimensions, s)) return false;
-    }
-    bool dense = true;
-    for (int s = P; s < STREAMS; ++s)
-        dense = dense && (!streams.tensor[s] || is_dense(row.dimensions, Stream(s)));
-    dense ? row.dimensions.clear() : coalesce(row.dimensions);
-    return true;
-}
-
 void prepare(PlanRow& row, const Group& group) {
     const bool wide = row.precision() == Format::float64;
     const double t = *row.step + 1;
@@ -163,31 +136,16 @@ void prepare(PlanRow& row, const Group& group) {
     row.coefficients = wide ? static_cast<const void*>(&row.own->float64) : &row.own->float32;
 }
 
-// The step count is the plan's to advance: its place is looked up once for each tensor that holds
-// it, and its memory stays valid even if that tensor is given another.
-bool read_step(PlanRow& row, PyObject* own) {
-    static PyObject* const step = PyUnicode_InternFromString("step");
-    PyObject* count = PyDict_GetItemWithError(own, step);
-    if (count && count == row.step_tensor.object) return true;
-    if (!count || !is_plain(count)) return false;
-    const Placement at = reader().read(count);
-    if (at.format != Format::float64 || at.ndim != 0 || at.complex || !at.data) return false;
-    row.step_memory = Ref(PyObject_CallMethod(count, "detach", nullptr));
-    row.step_tensor = Ref(Py_NewRef(count));
-    row.step = reinterpret_cast<double*>(at.data);
-    return row.step_memory.object;
-}
-
 // Looks up the state of one parameter after another; fast while they come in the order of the dict.
+// By identity, as torch compares them, but without their hash, which is Python code.
 class StateWalk {
 public:
     explicit StateWalk(PyObject* state) : state_(state) { advance(); }
 
-    // A new reference, or null.
     PyObject* of(PyObject* parameter) {
-        PyObject* own = parameter == key_ ? value_ : PyDict_GetItemWithError(state_, parameter);
-        Py_XINCREF(own);
-        if (parameter == key_) advance();
+        PyObject* own = value_;
+        if (parameter != key_) return find(parameter);
+        advance();
         return own;
     }
 
@@ -195,9 +153,19 @@ private:
     void advance() {
         if (!PyDict_Next(state_, &at_, &key_, &value_)) key_ = nullptr;
     }
+    PyObject* find(PyObject* parameter) {
+        PyObject *key, *value;
+        for (Py_ssize_t at = 0; places_.empty() && PyDict_Next(state_, &at, &key, &value);) {
+            do places_[key] = value;
+            while (PyDict_Next(state_, &at, &key, &value));
+        }
+        const auto place = places_.find(parameter);
+        return place == places_.end() ? nullptr : place->second;
+    }
 
     PyObject *state_, *key_ = nullptr, *value_ = nullptr;
     Py_ssize_t at_ = 0;
+    std::unordered_map<PyObject*, PyObject*> places_;
 };
 
 // torch keeps a tensor's shape within its own record, which the next rows' reads would wait for.
@@ -228,8 +196,31 @@ Plan::Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows)
         }
 }
 
-int64_t Plan::check(PyObject* param_groups, PyObject* state) {
-    static PyObject* params = PyUnicode_InternFromString("params");
+bool LazyViews::ask() {
+    static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
+    static PyObject* const is_conj = PyUnicode_InternFromString("is_conj");
+    if (!std::exchange(unanswered_, false)) return false;
+    for (auto& [tensor, answer] : known_) {
+        if (std::exchange(answer.asked, true)) continue;
+        const auto says = [of = tensor](PyObject* method) {
+            return Ref(PyObject_CallMethodNoArgs(of, method)).object == Py_True;
+        };
+        answer.lazy = says(is_neg) || (answer.complex && says(is_conj));
+    }
+    return true;
+}
+
+int64_t Plan::check_until_answered(PyObject* param_groups, PyObject* state) {
+    int64_t refused;
+    do refused = check_rows(param_groups, state);
+    while (lazy_.ask());
+    PyErr_Clear();
+    return refused;
+}
+
+int64_t Plan::check_rows(PyObject* param_groups, PyObject* state) {
+    static PyObject* const params = PyUnicode_InternFromString("params");
+    held_.clear();
     writes_.clear();
     active_ = 0;
     gradients_apart_ = true;
@@ -244,9 +235,9 @@ int64_t Plan::check(PyObject* param_groups, PyObject* state) {
             PyObject* parameter = PyList_GET_ITEM(list, Py_ssize_t(j));
             if (parameter != row.parameter) return other_groups;
             if (j + 2 < rows_[i].size()) fetch_early(rows_[i][j + 2]);
-            const Ref own(walk.of(parameter));
+            PyObject* own = walk.of(parameter);
             if (!row.native) continue;
-            if (!check_row(row, parameter, groups_[i], own.object)) return int64_t(row.ordinal);
+            if (!check_row(row, parameter, groups_[i], own)) return int64_t(row.ordinal);
             if (row.active) prepare(row, groups_[i]);
         }
     }
@@ -259,22 +250,12 @@ bool Plan::check_row(PlanRow& row, PyObject* parameter, const Group& group, PyOb
     Ref gradient(gradient_of(parameter));
     if (!gradient.object) return false;
     if (gradient.object == Py_None) return true;
-    if (!own || !PyDict_Check(own) || !read_step(row, own)) return false;
 
     Streams streams;
-    for (int s = P; s < STREAMS; ++s) {
-        if ((s == M && !group.centered) || (s == B && !group.momentum)) continue;
-        PyObject* tensor = s == P   ? parameter
-                           : s == G ? gradient.object
-                                    : PyDict_GetItemWithError(own, interned(Stream(s)));
-        if (!tensor || !is_plain(tensor)) return false;
-        streams.tensor[s] = tensor;
-        streams.at[s] = reader().read(tensor);
-        row.shape[s] = streams.at[s].shape;
-        if (streams.at[s].format == Format::unsupported) return false;
-        if (!streams.at[s].same_shape(streams.at[P])) return false;
-    }
-    if (!lay_out(row, streams)) return false;
+    streams.tensor[G] = gradient.object;
+    held_.push_back(std::move(gradient));
+    if (!own || !PyDict_Check(own) || !read_step(row, own)) return false;
+    if (!read_streams(row, streams, parameter, group, own) || !lay_out(row, streams)) return false;
 
     row.active = true;
     ++active_;
@@ -282,11 +263,75 @@ bool Plan::check_row(PlanRow& row, PyObject* parameter, const Group& group, PyOb
     gradients_apart_ = gradients_apart_ && row.gradient == span(row, G);
     std::copy(streams.tensor, streams.tensor + STREAMS, row.tensor);
     for (Stream s : {P, V, M, B}) {
-        if (streams.tensor[s] && row.count > 0) {
-            const auto [begin, end] = span(row, s);
-            writes_.push_back({begin, end, &row});
-        }
+        if (!streams.tensor[s]) continue;
+        const auto [begin, end] = span(row, s);
+        if (row.count > 0) writes_.push_back({begin, end, &row});
     }
+    return true;
+}
+
+bool Plan::read_step(PlanRow& row, PyObject* own) {
+    static PyObject* const step = PyUnicode_InternFromString("step");
+    PyObject* count = PyDict_GetItemWithError(own, step);
+    if (!count || !is_plain(count)) return false;
+    const Placement at = reader().read(count);
+    if (at.format != Format::float64 || at.ndim != 0 || at.complex || !at.data) return false;
+    row.step = reinterpret_cast<double*>(at.data);
+    return true;
+}
+
+// Where every tensor of a row lies; false for one that is missing, of another kind or shape.
+bool Plan::read_streams(PlanRow& row, Streams& streams, PyObject* parameter, const Group& group, PyObject* own) {
+    streams.tensor[P] = parameter;
+    for (Stream s : {V, M, B})
+        if (s == V || (s == M ? group.centered : group.momentum)) {
+            streams.tensor[s] = PyDict_GetItemWithError(own, interned(s));
+            if (!streams.tensor[s]) return false;
+        }
+    for (int s = P; s < STREAMS; ++s) {
+        if (!streams.tensor[s]) continue;
+        if (!is_plain(streams.tensor[s])) return false;
+        streams.at[s] = reader().read(streams.tensor[s]);
+        row.shape[s] = streams.at[s].shape;
+        if (streams.at[s].format == Format::unsupported) return false;
+        if (!streams.at[s].same_shape(streams.at[P])) return false;
+    }
+    return true;
+}
+
+// Fills the row's pointers, count and dimensions. False for what the kernels must not touch: no
+// memory or an address between two elements, an element in two places, a lazy view, or state laid
+// out otherwise than its parameter.
+bool Plan::lay_out(PlanRow& row, const Streams& streams) {
+    const Placement& p = streams.at[P];
+    const Format precision = p.format == Format::float64 ? Format::float64 : Format::float32;
+    row.count = p.complex ? 2 : 1;
+    for (int d = 0; d < p.ndim; ++d) row.count *= p.shape[d];
+    for (int s = P; s < STREAMS; ++s) {
+        const bool used = streams.tensor[s];
+        row.data[s] = streams.at[s].data;
+        row.format[s] = streams.at[s].format;
+        if (used && row.count > 0 && !is_addressable(row, Stream(s))) return false;
+        if (used && s >= V && row.format[s] != precision) return false;
+    }
+    row.dimensions.clear();
+    if (row.count == 0) return true;
+    const bool contiguous = all_contiguous(streams);
+    if (!contiguous || row.count == 1 || p.complex)
+        for (int s = P; s < STREAMS; ++s)
+            if (streams.tensor[s] && lazy_.has(streams.tensor[s], p.complex)) return false;
+    if (contiguous) return true;
+
+    row.dimensions = dimensions_of(streams);
+    for (Stream s : {P, V, M, B}) {
+        if (!streams.tensor[s]) continue;
+        if (overlaps_itself(row.dimensions, s)) return false;
+        if (is_dense(row.dimensions, P) && !is_dense(row.dimensions, s)) return false;
+    }
+    bool dense = true;
+    for (int s = P; s < STREAMS; ++s)
+        dense = dense && (!streams.tensor[s] || is_dense(row.dimensions, Stream(s)));
+    dense ? row.dimensions.clear() : coalesce(row.dimensions);
     return true;
 }
 
@@ -351,14 +396,38 @@ bool Plan::place_gradient(PlanRow& row) {
     return true;
 }
 
+// One check or step at a time; at its end what it held is let go.
+class Plan::Turn {
+public:
+    explicit Turn(Plan& plan) : plan_(plan) {
+        if (plan_.stepping_) throw std::runtime_error("RMSProp: a step began within another of the same optimizer");
+        plan_.stepping_ = true;
+    }
+    Turn(const Turn&) = delete;
+    ~Turn() {
+        plan_.held_.clear();
+        plan_.lazy_.forget();
+        plan_.stepping_ = false;
+    }
+
+private:
+    Plan& plan_;
+};
+
+int64_t Plan::check(PyObject* param_groups, PyObject* state) {
+    const Turn turn(*this);
+    return check_until_answered(param_groups, state);
+}
+
 PyObject* Plan::step(PyObject* param_groups, PyObject* state, int threads, PyObject* increment_version) {
-    const int64_t refused = check(param_groups, state);
-    PyErr_Clear();
+    const Turn turn(*this);
+    WithoutCollection atomic;
+    const int64_t refused = check_until_answered(param_groups, state);
     if (refused == fine) {
         const Ref written(parameters());
         const Ref done(PyObject_CallOneArg(increment_version, written.object));
         if (!done.object) return nullptr;
-        execute(threads);
+        execute(threads, atomic);
     }
     return PyLong_FromLongLong(refused);
 }
@@ -370,7 +439,7 @@ PyObject* Plan::parameters() {
     return list;
 }
 
-void Plan::execute(int threads) {
+void Plan::execute(int threads, WithoutCollection& atomic) {
     std::vector<Segment> segments, in_order;
     std::vector<size_t> jobs{0};
     segments.reserve(writes_.size());
@@ -396,16 +465,18 @@ void Plan::execute(int threads) {
         for (size_t i = jobs[size_t(job)]; i < jobs[size_t(job) + 1]; ++i)
             run(segments[i], i + 1 < segments.size() ? segments[i + 1].row : nullptr);
     };
-    const WithoutGil others(total > BRIEF ? hold() : std::vector<Ref>{});
+    if (total > BRIEF) {
+        hold();
+        atomic.end();
+    }
+    const WithoutGil others(total > BRIEF);
     for (const Segment& segment : in_order) run(segment, nullptr);
     run_jobs(total > SMALL ? threads : 1, int64_t(jobs.size()) - 1, work);
 }
 
-// References to every tensor of this step.
-std::vector<Ref> Plan::hold() {
-    std::vector<Ref> held;
+// Keeps every tensor of this step alive to its end (of the gradients the check does).
+void Plan::hold() {
     each_active([&](PlanRow& row) {
-        for (PyObject* tensor : row.tensor) held.emplace_back(Py_XNewRef(tensor));
+        for (PyObject* tensor : row.tensor) held_.emplace_back(Py_XNewRef(tensor));
     });
-    return held;
 }

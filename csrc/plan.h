@@ -1,6 +1,7 @@
 // The table of tensors that one call of the kernels works through, checked anew in each step.
 #pragma once
 #include <memory>
+#include <unordered_map>
 #include <utility>
 
 #include "kernels.h"
@@ -37,12 +38,38 @@ struct PlanRow : Row {
     bool in_order = false;          // so does its gradient or itself: one after the other
     Kernel kernel = nullptr;
     const void* coefficients = nullptr;
-    Ref step_tensor, step_memory;   // the count's tensor, and one that keeps its memory alive
     double* step = nullptr;
-    PyObject* tensor[STREAMS] = {};  // borrowed: as of the check, which the same call steps
+    PyObject* tensor[STREAMS] = {};  // as of the check, held for as long as the step lasts
     const void* shape[STREAMS] = {};  // a place inside each tensor's own memory, to fetch it early
     std::pair<char*, char*> gradient;  // where it lay when it was last found apart from all writes
     std::unique_ptr<Corrected> own;  // coefficients for this tensor's step count
+};
+
+class WithoutCollection;
+
+// Which tensors torch marks lazily as negated or conjugated: they hold other numbers than they show,
+// and DLPack does not tell. To ask torch lets other Python threads run, so it is not done while rows
+// are checked, but afterwards, and then they are checked once more.
+class LazyViews {
+public:
+    // Whether it is one, as far as known.
+    bool has(PyObject* tensor, bool complex) {
+        const auto [place, is_new] = known_.try_emplace(tensor, Answer{Ref(), complex, false, false});
+        if (is_new) place->second.tensor = Ref(Py_NewRef(tensor));
+        unanswered_ = unanswered_ || is_new;
+        return place->second.lazy;
+    }
+    // Asks of every tensor that came up; false where there was none to ask of.
+    bool ask();
+    void forget() { known_.clear(); }
+
+private:
+    struct Answer {
+        Ref tensor;
+        bool complex, lazy, asked;
+    };
+    std::unordered_map<PyObject*, Answer> known_;
+    bool unanswered_ = false;
 };
 
 class Plan {
@@ -67,7 +94,14 @@ private:
         bool operator==(const Write&) const = default;
     };
 
+    class Turn;
+
+    int64_t check_until_answered(PyObject* param_groups, PyObject* state);
+    int64_t check_rows(PyObject* param_groups, PyObject* state);
     bool check_row(PlanRow& row, PyObject* parameter, const Group& group, PyObject* own);
+    bool read_streams(PlanRow& row, Streams& streams, PyObject* parameter, const Group& group, PyObject* own);
+    bool lay_out(PlanRow& row, const Streams& streams);
+    bool read_step(PlanRow& row, PyObject* own);
     int64_t find_shared_memory();
     void find_tangled();
     bool place_gradient(PlanRow& row);
@@ -76,10 +110,13 @@ private:
 
     std::vector<Group> groups_;
     std::vector<std::vector<PlanRow>> rows_;
-    void execute(int threads);
+    void execute(int threads, WithoutCollection& atomic);
     PyObject* parameters();
-    std::vector<Ref> hold();
+    void hold();
 
+    bool stepping_ = false;
+    std::vector<Ref> held_;            // what has to stay alive until the end of the step
+    LazyViews lazy_;
     std::vector<Write> writes_;        // what this step writes, in the order of the rows
     std::vector<Write> known_;         // the same in the last step
     std::vector<Write> sorted_;        // the same, by address

@@ -87,17 +87,9 @@ def test_a_forked_child_steps_as_its_parent_does_and_so_does_its_child(threads):
     assert same(after(opt, 3), want)
 
 
-LOCKED = pytest.mark.xfail(
-    reason="a child forked while another thread looks up the pool finds it locked for good",
-    strict=False,  # one fork in some hundreds
-)
-
-
 @can_fork
 @pytest.mark.parametrize("size", [MANY, WITHOUT_GIL])
-def test_a_process_forks_while_another_of_its_threads_steps(size, threads, request):
-    if size == WITHOUT_GIL and request.node.callspec.params["threads"] == "its own pool":
-        request.applymarker(LOCKED)
+def test_a_process_forks_while_another_of_its_threads_steps(size, threads):
     threads(2)
     opt, other = stepping(), stepping(size)
     want = [p.copy() for p in after(stepping(), 2)]
@@ -157,7 +149,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.xfail(reason="the step count's memory is not looked up again where torch moved it")
 def test_an_optimizer_shared_with_a_spawned_child_goes_on_in_both(tmp_path):
     script = tmp_path / "hogwild.py"
     script.write_text(HOGWILD)
@@ -185,7 +176,6 @@ def in_the_background(size):
 
 torch.set_num_threads(3)
 """
-TORN = pytest.mark.xfail(reason="the end of a daemon thread unwinds through the extension")
 ENDS = {
     "an_optimizer_at_hand": "opt = stepping(300_000)",
     "an_optimizer_in_a_module": "torch.opt = stepping(700_000)",
@@ -198,13 +188,9 @@ thread.join()""",
     "a_step_in_the_background": "in_the_background(300_000); time.sleep(0.2)",
     "a_step_without_the_gil": "in_the_background(5_000_000); time.sleep(0.2)",
 }
-TEARS = ("small_steps_in_the_background", "a_step_without_the_gil")
 
 
-@pytest.mark.parametrize(
-    "code",
-    [pytest.param(ENDS[name], id=name, marks=[TORN] * (name in TEARS)) for name in ENDS],
-)
+@pytest.mark.parametrize("code", ENDS.values(), ids=ENDS)
 def test_the_interpreter_ends_well_with(code, kind_of_threads):
     assert python(OPTIMIZER + code, kind_of_threads) == ""
 

@@ -242,18 +242,19 @@ def _check_buffer(p: Tensor, value: Any, what: str) -> None:
 
 def fill_state(p: Tensor, state: dict[str, Any], hyper: Hyper) -> None:
     """Add the state that the hyper-parameters ask for, and lay what is there out like `p`."""
-    step = state.get("step", 0.0)
+    step, whole = state.get("step", 0.0), {}
     if not isinstance(step, Tensor) or step.dtype != torch.float64 or step.device.type != "cpu":
-        state["step"] = _count(step)
+        whole["step"] = _count(step)
     like = torch.empty_like(p, dtype=STATE_DTYPES[p.dtype], requires_grad=False)
     for name in hyper.spec.buffers:
         if name in state:
-            state[name] = laid_out_like(like, state[name])
+            whole[name] = laid_out_like(like, state[name])
         else:
-            state[name] = torch.zeros_like(like)
+            whole[name] = torch.zeros_like(like)
             if name == "square_avg" and hyper.initial_square_avg:
-                real = torch.view_as_real(state[name]) if p.is_complex() else state[name]
+                real = torch.view_as_real(whole[name]) if p.is_complex() else whole[name]
                 real.fill_(hyper.initial_square_avg)
+    state |= whole  # at once: another thread may be saving it
 
 
 def _count(step: Any) -> Tensor:

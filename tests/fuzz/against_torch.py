@@ -48,16 +48,21 @@ class TorchTrial:
 
     def run(self) -> None:
         for t in range(STEPS):
-            if self.random.random() < 0.2:
-                pick(self.random, TURNS)(self)
+            turn = pick(self.random, TURNS) if t and self.random.random() < 0.2 else None
+            if turn:
+                turn(self)
             set_gradients(t + int(self.random.integers(1000)), *map(parameters, self.opts))
-            if self.random.random() < 0.2:
-                for ours, theirs in zip(*map(parameters, self.opts), strict=True):
-                    if self.random.random() < 0.5:
-                        ours.grad = theirs.grad = None
+            # New parameters are all stepped at once: torch makes a momentum buffer only then.
+            if t and turn is not added and self.random.random() < 0.2:
+                self.drop_gradients()
             for own in (*self.opts, *self.schedules):
                 own.step()
             self.compare()
+
+    def drop_gradients(self) -> None:
+        for ours, theirs in zip(*map(parameters, self.opts), strict=True):
+            if self.random.random() < 0.5:
+                ours.grad = theirs.grad = None
 
     def compare(self) -> None:
         far = apart(self.opts)

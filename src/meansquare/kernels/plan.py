@@ -1,6 +1,8 @@
 """Which kernel steps which parameter: kept between steps and checked anew in each."""
 
 import itertools
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -19,6 +21,8 @@ _DECLINED = (
 _NO_LIST = "the params of a group are not in a list"
 _SHARED = "shares memory with a tensor that is stepped by reference"
 _FINE = -1
+# The public function is Python around this one, and lets other threads run before a step writes.
+_INCREMENT = getattr(torch._C, "_increment_version", torch.autograd.graph.increment_version)
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,17 @@ class Plan:
         self._differentiable: list[bool] = []
         self._set: list[Hyper | None] = []
         self._settled = False
+        self._process = os.getpid()
+        self._lock = threading.RLock()
 
     def step(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         """Step every parameter that has a gradient. An error leaves all of them as they were."""
+        if self._process != os.getpid():
+            self.__init__()  # of a fork: another thread may have held the lock, and it is not here
+        with self._lock:
+            self._step(groups, state, hypers)
+
+    def _step(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         differentiable = [bool(group["differentiable"]) for group in groups]
         settled = self._settled and differentiable == self._differentiable
         if settled and self._step_native(groups, state, hypers):
@@ -52,7 +64,7 @@ class Plan:
         self._differentiable = differentiable
         self._build(groups, state, hypers)
         if self._native is not None and not self._step_native(groups, state, hypers):
-            raise RuntimeError("RMSProp: parameters changed during the step; step from one thread")
+            raise RuntimeError("RMSProp: another thread changed parameters during the step")
         for place in self._fallbacks:
             p = place.parameter
             if p.grad is not None:
@@ -74,9 +86,8 @@ class Plan:
     def _step_native(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> bool:
         """Step all rows of the kernels at once; False, and nothing written, where one refuses."""
         self._set_groups(hypers)
-        increment = torch.autograd.graph.increment_version
         threads = torch.get_num_threads()
-        return cpu.native.step(self._native, groups, state, threads, increment) == _FINE
+        return cpu.native.step(self._native, groups, state, threads, _INCREMENT) == _FINE
 
     def _set_groups(self, hypers: Sequence[Hyper]) -> None:
         for i, hyper in enumerate(hypers[: len(self._set)]):
