@@ -2,12 +2,13 @@
 # and make. The other targets are for development.
 PYTHON ?= python3
 MINUTES ?= 60
+SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install -q -c constraints.txt
 BUILT := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 
-.PHONY: demo setup test check emit bench soak browser clean
+.PHONY: demo setup test check emit sanitize fuzz soak bench browser clean
 
 demo: $(VENV)/lab
 	$(BIN)/meansquare compare
@@ -27,11 +28,17 @@ emit: $(VENV)/dev
 	$(BIN)/python tools/emit.py
 	$(MAKE) setup
 
-bench: $(VENV)/dev
-	$(BIN)/python benchmarks/step.py
+sanitize: $(VENV)/dev
+	bash tools/sanitize.sh
+
+fuzz: $(VENV)/dev
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS)
 
 soak: $(VENV)/dev
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
+
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/step.py
 
 $(VENV)/tools: constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -6,7 +6,7 @@ All arms of a workload are interleaved in one run, since machines and their neig
 A row gives our median time in milliseconds and, for every other arm, how many times as long it
 took in the same round: the median of that ratio and, in brackets, its 10th percentile. The floor
 moves the same memory as plain RMSProp (v += g; p -= lr*g, in the same threads) and computes next to
-nothing.
+nothing. A second table tells how many times as long each arm takes in conditions that slow it down.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -72,12 +72,22 @@ class Pictures(Dataset):
         return (picture - picture.mean()) / picture.std()
 
 
-def beside_workers(workload: Workload) -> Workload:
-    """The same while two workers make batches: one is taken before each timed step, and the next
-    ones are not finished by then. The workers end with the workload."""
+def beside_workers() -> tuple[Workload, Workload]:
+    """Two workers make batches: none is wanted at first, then one is taken before each step."""
     batches = iter(DataLoader(Pictures(), batch_size=16, num_workers=2))
-    name = f"{workload.name}, beside 2 data-loader workers"
-    return replace(workload, name=name, train=lambda: next(batches))
+    params = tensors([1_000_000])
+    name, repeats = "1 M floats, beside 2 data-loader workers", 20
+    idle = Workload("1 M floats", params, lambda: time.sleep(0.3), repeats)
+    return idle, Workload(name, params, lambda: next(batches), repeats)
+
+
+def gone_subnormal() -> tuple[Workload, Workload]:
+    """Gradients of ordinary size, and such that their squares are no normal numbers."""
+    ordinary, tiny = tensors([1_000_000]), tensors([1_000_000])
+    for p in tiny:
+        p.grad = torch.full_like(p, 1e-20)
+    name = "1 M floats, second moment subnormal"
+    return Workload("1 M floats", ordinary), Workload(name, tiny)
 
 
 def perceptron(*widths: int) -> nn.Module:
@@ -99,7 +109,6 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "20x1M": lambda: Workload("20 M floats, 20 tensors", tensors([1_000_000] * 20)),
     "4M": lambda: Workload("4 M floats, 1 tensor", tensors([4_000_000])),
     "1M": lambda: Workload("1 M floats, 1 tensor", tensors([1_000_000]), repeats=20),
-    "1M-workers": lambda: beside_workers(WORKLOADS["1M"]()),
     "120x92k": lambda: Workload("11 M floats, 120 tensors", tensors([92_000] * 120)),
     "1000x256": lambda: Workload("1000 tensors of 256", tensors([256] * 1000), repeats=20),
     "6": lambda: Workload("6 small tensors", tensors([128, 16, 256, 16, 32, 2]), repeats=100),
@@ -110,6 +119,11 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
         perceptron(784, 1024, 256, 10), torch.randn(64, 784), "1 M floats, 6 tensors"
     ),
     "6-train": lambda: training(perceptron(8, 16, 16, 2), torch.randn(1, 8), "6 small tensors"),
+}
+
+SLOW_DOWNS: dict[str, Callable[[], tuple[Workload, Workload]]] = {
+    "subnormal": gone_subnormal,
+    "workers": beside_workers,
 }
 
 
@@ -204,26 +218,46 @@ def row(workload: Workload, times: dict[str, list[float]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def print_row(workload: Workload, rounds: int, headed: bool) -> None:
-    times = measure(workload, rounds)
-    if headed:
-        print(f"\n| workload | {' | '.join(times)} |\n|---|{'--:|' * len(times)}")
-    print(row(workload, times), flush=True)
+def slow_down(ordinary: Workload, disturbed: Workload, rounds: int) -> str:
+    """A row of how many times as long each arm takes when it is disturbed."""
+    both = [(work, arms(work.params)) for work in (ordinary, disturbed)]
+    ratios: dict[str, list[float]] = {name: [] for name in both[0][1]}
+    for turn in range(-3, rounds):
+        for name, own in ratios.items():
+            usual, slower = (time_once(work, steps[name]) for work, steps in both)
+            if turn >= 0:
+                own.append(slower / usual)
+    cells = [f"{statistics.median(own):.2f}" for own in ratios.values()]
+    return f"| {disturbed.name} | {' | '.join(cells)} |"
+
+
+def head(title: str) -> str:
+    names = arms(tensors([1]))
+    return f"\n| {title} | {' | '.join(names)} |\n|---|{'--:|' * len(names)}"
 
 
 def main() -> None:
+    known = [*WORKLOADS, *SLOW_DOWNS]
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []], metavar="WORKLOAD")
+    parser.add_argument("workloads", nargs="*", choices=[*known, []], metavar="WORKLOAD")
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
+    asked = options.workloads or known
     isa = cpu.native.instruction_set()
     print(
         f"meansquare {__version__} ({isa}), torch {torch.__version__}, float32, "
         f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}; "
         f"{options.rounds} interleaved rounds; GPU: not measured"
     )
-    for i, name in enumerate(options.workloads or WORKLOADS):
-        print_row(WORKLOADS[name](), options.rounds, headed=i == 0)
+    for title, names, printed in (
+        ("workload", WORKLOADS, lambda work: row(work, measure(work, options.rounds))),
+        ("slow-down", SLOW_DOWNS, lambda works: slow_down(*works, options.rounds)),
+    ):
+        wanted = [name for name in asked if name in names]
+        if wanted:
+            print(head(title))
+        for name in wanted:
+            print(printed(names[name]()), flush=True)
 
 
 if __name__ == "__main__":

@@ -219,7 +219,7 @@ def add_group(trial: OracleTrial) -> None:
 
 
 def save(trial: OracleTrial) -> None:
-    shapes = [p.shape for p in parameters(trial.opt)]
+    shapes = [(p.shape, p.is_complex()) for p in parameters(trial.opt)]
     trial.saved.append((through_a_file(trial.opt.state_dict()), copy.deepcopy(trial.twins), shapes))
 
 
