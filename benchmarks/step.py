@@ -218,9 +218,9 @@ def row(workload: Workload, times: dict[str, list[float]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def slow_down(ordinary: Workload, disturbed: Workload, rounds: int) -> str:
-    """A row of how many times as long each arm takes when it is disturbed."""
-    both = [(work, arms(work.params)) for work in (ordinary, disturbed)]
+def slow_down(works: tuple[Workload, Workload], rounds: int) -> str:
+    """A row of how many times as long each arm takes in the second of two conditions."""
+    both = [(work, arms(work.params)) for work in works]
     ratios: dict[str, list[float]] = {name: [] for name in both[0][1]}
     for turn in range(-3, rounds):
         for name, own in ratios.items():
@@ -228,7 +228,7 @@ def slow_down(ordinary: Workload, disturbed: Workload, rounds: int) -> str:
             if turn >= 0:
                 own.append(slower / usual)
     cells = [f"{statistics.median(own):.2f}" for own in ratios.values()]
-    return f"| {disturbed.name} | {' | '.join(cells)} |"
+    return f"| {works[1].name} | {' | '.join(cells)} |"
 
 
 def head(title: str) -> str:
@@ -251,7 +251,7 @@ def main() -> None:
     )
     for title, names, printed in (
         ("workload", WORKLOADS, lambda work: row(work, measure(work, options.rounds))),
-        ("slow-down", SLOW_DOWNS, lambda works: slow_down(*works, options.rounds)),
+        ("slow-down", SLOW_DOWNS, lambda works: slow_down(works, options.rounds)),
     ):
         wanted = [name for name in asked if name in names]
         if wanted:
