@@ -35,6 +35,12 @@ def another_shape(opt, p):
     p.data = p.data[:2].clone()
 
 
+def resized(opt, p):
+    p.grad = None
+    p.data = torch.ones(5, 4)
+    p.grad = torch.ones(5, 4)
+
+
 def state_of_another_shape(opt, p):
     opt.state[p]["square_avg"] = torch.ones(2)
 
@@ -64,6 +70,28 @@ def expanded(opt, p):
     p.data = torch.ones(3, 1).expand(3, 4)
 
 
+def overlapping_itself(opt, p):
+    p.data = torch.ones(6).as_strided((3, 4), (1, 1))
+
+
+def on_meta(opt, p):
+    p.grad = None
+    torch.utils.swap_tensors(p, nn.Parameter(p.detach().to("meta")))
+    p.grad = torch.ones(3, 4, device="meta")
+
+
+def freed(opt, p):
+    p.untyped_storage().resize_(0)
+
+
+def freed_gradient(opt, p):
+    p.grad.untyped_storage().resize_(0)
+
+
+def freed_state(opt, p):
+    opt.state[p]["momentum_buffer"].untyped_storage().resize_(0)
+
+
 def float8_parameter(opt, p):
     p.data = p.data.to(torch.float8_e4m3fn)
 
@@ -82,6 +110,7 @@ SPOILED = {
     float8: (TypeError, "got a gradient of torch.float8_e4m3fn", "cast it"),
     complex_gradient: (TypeError, "got a gradient of torch.complex64 for torch.float32", "cast it"),
     another_shape: (ValueError, "got a gradient of shape (3, 4) for (2, 4)", "set it to None"),
+    resized: (ValueError, "state 'square_avg' of", "its shape (5, 4), got (3, 4)"),
     state_of_another_shape: (ValueError, "state 'square_avg' of", "its shape (3, 4), got (2,)"),
     unused_state_of_another_shape: (
         ValueError,
@@ -96,7 +125,12 @@ SPOILED = {
     ),
     complex_state: (TypeError, "state 'square_avg' of", "got torch.complex64"),
     step_count: (TypeError, "state 'step' of", "must be a count"),
-    expanded: (ValueError, "is expanded", "optimize the tensor it was expanded from"),
+    expanded: (ValueError, "is expanded", "optimize the tensor that it is a view of"),
+    overlapping_itself: (ValueError, "overlaps itself", "optimize the tensor that it is a view of"),
+    on_meta: (ValueError, "is on the meta device", "to_empty()"),
+    freed: (ValueError, "has lost its memory: 0 bytes", "48 are needed"),
+    freed_gradient: (ValueError, "the gradient of", "has lost its memory"),
+    freed_state: (ValueError, "state 'momentum_buffer' of", "has lost its memory"),
     float8_parameter: (TypeError, "dtype must be one of float32", "got torch.float8_e4m3fn"),
     leaf_of_a_differentiable_step: (RuntimeError, "cannot write a leaf", "optimize its clone()"),
 }
@@ -150,6 +184,15 @@ def test_a_bad_row_in_the_first_step_leaves_no_state_behind(spoil, compiler):
     with pytest.raises((TypeError, ValueError), match="parameter 2 of group 0"):
         opt.step()
     assert not opt.state
+
+
+def test_a_parameter_in_two_groups_is_refused_and_the_group_not_added():
+    opt, p = every_dtype(), nn.Parameter(torch.ones(2))
+    opt.add_param_group({"params": [p]})
+    before = contents(opt)
+    with pytest.raises(ValueError, match="some parameters appear in more than one"):
+        opt.add_param_group({"params": [nn.Parameter(torch.ones(2)), p]})
+    assert contents(opt) == before
 
 
 def test_the_message_names_the_parameter_where_it_has_a_name():

@@ -5,7 +5,7 @@ from collections import defaultdict
 import pytest
 import torch
 from torch import nn
-from twins import apart, gradient_of, layouts, pair, parameters, set_gradients, walk
+from twins import apart, copies, gradient_of, layouts, pair, parameters, set_gradients, walk
 
 from meansquare import RMSProp
 
@@ -107,6 +107,35 @@ def test_a_module_goes_to_double_and_back_in_mid_run():
     # torch keeps the average of a float64 parameter in float32: rounding of float32 remains.
     assert apart(opts) <= ROUNDING
     assert dtype_of(opts[0]) == {torch.float64}
+
+
+def test_a_module_changes_its_memory_format_in_mid_run():
+    torch.manual_seed(0)
+    models = [nn.Conv2d(3, 4, 3) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    opts = [
+        kind(model.parameters(), lr=1e-3, momentum=0.9)
+        for kind, model in zip((RMSProp, torch.optim.RMSprop), models, strict=True)
+    ]
+    for turn, layout in enumerate((torch.channels_last, torch.contiguous_format)):
+        walk(opts, 10, first=10 * turn)
+        for model in models:
+            model.to(memory_format=layout)
+        weight = models[0].weight
+        walk(opts, 1, first=100 + turn)
+        assert opts[0].state[weight]["square_avg"].stride() == weight.stride()
+    assert apart(opts) <= ROUNDING
+
+
+def test_several_optimizers_take_turns_on_one_module():
+    ours, theirs = layouts(), copies(layouts())
+    pairs = [
+        (RMSProp(ours, **settings), torch.optim.RMSprop(theirs, **settings))
+        for settings in ({"lr": 1e-3}, {"lr": 1e-2, "momentum": 0.9}, {"centered": True})
+    ]
+    for t in range(15):
+        walk(pairs[t % 3], 1, first=t)
+    assert apart(pairs[0]) <= 10 * ROUNDING  # centered among them
 
 
 @pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16], ids=str)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from meansquare.kernels import Choice, choose, cpu, reference
+from meansquare.kernels.checks import check_tensors
 from meansquare.rules import fold
 from meansquare.spec import Hyper
-from meansquare.state import STATE_DTYPES, check_state, fill_state, parameter_names
+from meansquare.state import fill_state, parameter_names
 
 _DECLINED = (
     "memory is unaligned or overlaps itself, its gradient or its state; the C++ kernel declines it"
@@ -115,7 +116,8 @@ class Plan:
         self._native, self._settled, places = None, False, list(_places(groups))
         active = [place for place in places if place.parameter.grad is not None]
         for place in active:
-            check_tensors(place, state.get(place.parameter, {}), self._differentiable[place.group])
+            p, differentiable = place.parameter, self._differentiable[place.group]
+            check_tensors(p, state.get(p, {}), place.name, differentiable=differentiable)
         with torch.inference_mode(False):
             for place in active:
                 fill_state(place.parameter, state[place.parameter], hypers[place.group])
@@ -180,52 +182,3 @@ def _storages(p: Tensor, state: Mapping[Tensor, dict]) -> set[int]:
         return {t.untyped_storage().data_ptr() for t in held if t.device.type == "cpu"} - {0}
     except RuntimeError:  # of a subclass without storage
         return set()
-
-
-def check_tensors(place: Place, state: Mapping[str, Any], differentiable: bool) -> None:
-    """Refuse a parameter, gradient or state that no kernel can step.
-
-    Raises TypeError for a dtype or layout, ValueError for a shape or overlapping elements,
-    RuntimeError for a leaf that autograd does not let anyone write.
-    """
-    p, gradient = place.parameter, place.parameter.grad
-    assert gradient is not None
-    _check_parameter(p, place.name)
-    _check_gradient(p, gradient, place.name)
-    check_state(p, state, place.name)
-    if differentiable and p.is_leaf and p.requires_grad:
-        raise RuntimeError(
-            f"RMSProp: differentiable=True cannot write a leaf that requires a gradient, "
-            f"got {place.name}; optimize its clone()"
-        )
-
-
-def _check_parameter(p: Tensor, name: str) -> None:
-    if p.dtype not in STATE_DTYPES:
-        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in STATE_DTYPES)
-        raise TypeError(f"RMSProp: dtype must be one of {names}, got {p.dtype} in {name}")
-    if p.layout != torch.strided:
-        raise TypeError(f"RMSProp: {name} must be dense, got {p.layout}; optimize its values")
-    if any(size > 1 and stride == 0 for size, stride in zip(p.shape, p.stride(), strict=True)):
-        raise ValueError(
-            f"RMSProp: {name} is expanded: several of its elements are one in memory; "
-            "optimize the tensor it was expanded from"
-        )
-
-
-def _check_gradient(p: Tensor, gradient: Tensor, name: str) -> None:
-    if gradient.layout != torch.strided:
-        raise TypeError(
-            f"RMSProp: sparse gradients are not supported, got {gradient.layout} in {name}; "
-            "use a dense gradient (for nn.Embedding, sparse=False)"
-        )
-    if gradient.dtype not in STATE_DTYPES or gradient.is_complex() != p.is_complex():
-        raise TypeError(
-            f"RMSProp: got a gradient of {gradient.dtype} for {p.dtype} in {name}; "
-            f"cast it to {p.dtype}"
-        )
-    if gradient.shape != p.shape:
-        raise ValueError(
-            f"RMSProp: got a gradient of shape {tuple(gradient.shape)} for {tuple(p.shape)} "
-            f"in {name}; set it to None where the parameter was replaced"
-        )
