@@ -120,6 +120,9 @@ NB_MODULE(_native, m) {
         plan.set_group(i, {kernel_of(key), centered, momentum, debias, alpha, seed,
                            coefficients<float>(float32), coefficients<double>(float64)});
     });
+    m.def("set_elsewhere", [](Plan& plan, std::vector<std::pair<uintptr_t, uintptr_t>> spans) {
+        plan.set_elsewhere(std::move(spans));
+    });
     m.def("check", [](Plan& plan, const nb::list& groups, const nb::dict& state) {
         return plan.check(groups.ptr(), state.ptr());
     });

@@ -257,6 +257,9 @@ bool Plan::check_row(PlanRow& row, PyObject* parameter, const Group& group, PyOb
     if (!own || !PyDict_Check(own) || !read_step(row, own)) return false;
     if (!read_streams(row, streams, parameter, group, own) || !lay_out(row, streams)) return false;
 
+    for (int s = P; s < STREAMS && !elsewhere_.empty(); ++s)
+        if (streams.tensor[s] && is_elsewhere(row, Stream(s))) return false;
+
     row.active = true;
     ++active_;
     row.in_order = row.tangled;
@@ -268,6 +271,15 @@ bool Plan::check_row(PlanRow& row, PyObject* parameter, const Group& group, PyOb
         if (row.count > 0) writes_.push_back({begin, end, &row});
     }
     return true;
+}
+
+bool Plan::is_elsewhere(const PlanRow& row, Stream s) const {
+    const auto [begin, end] = span(row, s);
+    const auto first = reinterpret_cast<uintptr_t>(begin), last = reinterpret_cast<uintptr_t>(end);
+    const auto starts_before = [](uintptr_t at, const auto& other) { return at <= other.first; };
+    const auto next = std::upper_bound(elsewhere_.begin(), elsewhere_.end(), last, starts_before);
+    // Storages do not overlap each other, so that the last to begin before the end is the one.
+    return row.count > 0 && next != elsewhere_.begin() && std::prev(next)->second > first;
 }
 
 bool Plan::read_step(PlanRow& row, PyObject* own) {

@@ -79,6 +79,8 @@ public:
     Plan(const Plan&) = delete;
 
     void set_group(size_t i, const Group& group) { groups_.at(i) = group; }
+    // Memory, from where to where in rising order, that is stepped elsewhere: rows in it are refused.
+    void set_elsewhere(std::vector<std::pair<uintptr_t, uintptr_t>> spans) { elsewhere_ = std::move(spans); }
     static constexpr int64_t fine = -1, other_groups = -2;
     // `fine` when every native row can be stepped as it is now; else the number of the first that
     // cannot, or `other_groups` when these are not the groups of the plan. Nothing is written.
@@ -102,6 +104,7 @@ private:
     bool read_streams(PlanRow& row, Streams& streams, PyObject* parameter, const Group& group, PyObject* own);
     bool lay_out(PlanRow& row, const Streams& streams);
     bool read_step(PlanRow& row, PyObject* own);
+    bool is_elsewhere(const PlanRow& row, Stream s) const;
     int64_t find_shared_memory();
     void find_tangled();
     bool place_gradient(PlanRow& row);
@@ -114,6 +117,7 @@ private:
     PyObject* parameters();
     void hold();
 
+    std::vector<std::pair<uintptr_t, uintptr_t>> elsewhere_;
     bool stepping_ = false;
     std::vector<Ref> held_;            // what has to stay alive until the end of the step
     LazyViews lazy_;

@@ -8,6 +8,7 @@ from torch import nn
 from twins import apart, copies, gradient_of, layouts, pair, parameters, set_gradients, walk
 
 from meansquare import RMSProp
+from meansquare.kernels import cpu
 
 ROUNDING = 1e-5  # relative, of 30 steps in float32
 
@@ -230,6 +231,37 @@ def test_order_holds_between_rows_of_different_backends(slow):
         for opt in opts:
             opt.step()
     assert apart(opts) <= ROUNDING
+
+
+class Subclassed(nn.Parameter):
+    """Stepped by reference."""
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_parameter_that_moves_into_memory_of_another_backends_row_is_stepped_in_turn(first):
+    opts = []
+    for kind in (RMSProp, torch.optim.RMSprop):
+        slow = Subclassed(torch.linspace(1, 2, 40))
+        params = [nn.Parameter(torch.ones(30)), nn.Parameter(torch.ones(30))]
+        params.insert(first, slow)
+        opt = kind(params, lr=0.05, momentum=0.9, weight_decay=0.5, foreach=False)
+        walk((opt,), 3)
+        params[2].grad, params[2].data = None, slow.data[:30]
+        walk((opt,), 10, first=3)
+        opts.append(opt)
+    assert apart(opts) <= ROUNDING
+
+
+@pytest.mark.skipif(cpu.native is None, reason=f"C++ kernels {cpu.detail}")
+def test_a_row_that_is_stepped_by_reference_lets_the_table_stand():
+    opt = RMSProp([Subclassed(torch.ones(4)), nn.Parameter(torch.ones(4))])
+    walk((opt,), 2)
+    table = opt._plan._native
+    walk((opt,), 2)
+    assert opt._plan._native is table
+    opt.param_groups[0]["momentum"] = 0.9
+    walk((opt,), 1)
+    assert all(state["momentum_buffer"].any() for state in opt.state.values())
 
 
 @pytest.mark.parametrize("kind", [RMSProp, torch.optim.RMSprop])

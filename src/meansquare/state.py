@@ -240,21 +240,19 @@ def _check_buffer(p: Tensor, value: Any, what: str) -> None:
         )
 
 
-def fill_state(p: Tensor, state: dict[str, Any], hyper: Hyper) -> None:
-    """Add the state that the hyper-parameters ask for, and lay what is there out like `p`."""
-    step, whole = state.get("step", 0.0), {}
+def lacking(p: Tensor, state: Mapping[str, Any], hyper: Hyper) -> dict[str, Any]:
+    """What the state of `p` needs for a step and does not have, or not laid out like `p`."""
+    step, new = state.get("step", 0.0), {}
     if not isinstance(step, Tensor) or step.dtype != torch.float64 or step.device.type != "cpu":
-        whole["step"] = _count(step)
+        new["step"] = _count(step)
     like = torch.empty_like(p, dtype=STATE_DTYPES[p.dtype], requires_grad=False)
     for name in hyper.spec.buffers:
-        if name in state:
-            whole[name] = laid_out_like(like, state[name])
-        else:
-            whole[name] = torch.zeros_like(like)
-            if name == "square_avg" and hyper.initial_square_avg:
-                real = torch.view_as_real(whole[name]) if p.is_complex() else whole[name]
-                real.fill_(hyper.initial_square_avg)
-    state |= whole  # at once: another thread may be saving it
+        if name not in state:
+            first = hyper.initial_square_avg if name == "square_avg" else 0.0
+            new[name] = torch.full_like(like, complex(first, first) if p.is_complex() else first)
+        elif (same := laid_out_like(like, state[name])) is not state[name]:
+            new[name] = same
+    return new
 
 
 def _count(step: Any) -> Tensor:

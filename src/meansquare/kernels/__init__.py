@@ -71,6 +71,8 @@ def _unusual(t: Tensor) -> str:
         return "is a lazy negative or conjugate view"
     if t.is_inference():
         return "is an inference tensor"
+    if t.data_ptr() % (t.element_size() // (2 if t.is_complex() else 1)):
+        return "is not aligned in memory"
     return ""
 
 

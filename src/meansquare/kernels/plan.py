@@ -14,11 +14,9 @@ from meansquare.kernels import Choice, choose, cpu, reference
 from meansquare.kernels.checks import check_tensors
 from meansquare.rules import fold
 from meansquare.spec import Hyper
-from meansquare.state import fill_state, parameter_names
+from meansquare.state import lacking, parameter_names
 
-_DECLINED = (
-    "memory is unaligned or overlaps itself, its gradient or its state; the C++ kernel declines it"
-)
+_DECLINED = "memory overlaps itself, its gradient or its state; the C++ kernel declines it"
 _NO_LIST = "the params of a group are not in a list"
 _SHARED = "shares memory with a tensor that is stepped by reference"
 _FINE = -1
@@ -46,7 +44,6 @@ class Plan:
         self._choices: dict[int, Choice] = {}
         self._differentiable: list[bool] = []
         self._set: list[Hyper | None] = []
-        self._settled = False
         self._process = os.getpid()
         self._lock = threading.RLock()
 
@@ -59,19 +56,40 @@ class Plan:
 
     def _step(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         differentiable = [bool(group["differentiable"]) for group in groups]
-        settled = self._settled and differentiable == self._differentiable
-        if settled and self._step_native(groups, state, hypers):
-            return
-        self._differentiable = differentiable
-        self._build(groups, state, hypers)
-        if self._native is not None and not self._step_native(groups, state, hypers):
-            raise RuntimeError("RMSProp: another thread changed parameters during the step")
+        settled = differentiable == self._differentiable and self._stands(state, hypers)
+        if not settled or not self._step_native(groups, state, hypers):
+            self._differentiable = differentiable
+            self._build(groups, state, hypers)
+            if self._native is not None and not self._step_native(groups, state, hypers):
+                raise RuntimeError("RMSProp: another thread changed parameters during the step")
         for place in self._fallbacks:
             p = place.parameter
             if p.grad is not None:
                 row = reference.Row(p, state[p], hypers[place.group], place.ordinal)
                 with torch.set_grad_enabled(differentiable[place.group]):
                     reference.step(row)
+
+    def _stands(self, state: dict, hypers: Sequence[Hyper]) -> bool:
+        """Whether what the kernels do not take is as it was when the table was built."""
+        if self._native is None:
+            return False
+        for place in self._fallbacks:
+            p, differentiable = place.parameter, self._differentiable[place.group]
+            if p.grad is None:
+                continue
+            if choose(p, p.grad, differentiable) != self._choices[place.ordinal]:
+                return False
+            check_tensors(p, state.get(p, {}), place.name, differentiable=differentiable)
+            if lacking(p, state.get(p, {}), hypers[place.group]):
+                return False
+        self._fence(state)
+        return True
+
+    def _fence(self, state: dict) -> None:
+        """Tell the kernels which memory is not theirs: a row that lies there is refused."""
+        if self._fallbacks:
+            spans = set().union(*(_storages(place.parameter, state) for place in self._fallbacks))
+            cpu.native.set_elsewhere(self._native, sorted(spans))
 
     def choices(self, groups: list[dict]) -> dict[Tensor, Choice]:
         """The kernel of each parameter: as in the last step, or as it will be in the first."""
@@ -113,14 +131,15 @@ class Plan:
 
     def _build(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         """Choose a kernel for every parameter and give it its state, after checking them all."""
-        self._native, self._settled, places = None, False, list(_places(groups))
+        self._native, places = None, list(_places(groups))
         active = [place for place in places if place.parameter.grad is not None]
         for place in active:
             p, differentiable = place.parameter, self._differentiable[place.group]
             check_tensors(p, state.get(p, {}), place.name, differentiable=differentiable)
         with torch.inference_mode(False):
             for place in active:
-                fill_state(place.parameter, state[place.parameter], hypers[place.group])
+                p = place.parameter
+                state[p] |= lacking(p, state[p], hypers[place.group])  # at once: it may be saved
         self._places = places
         self._choices = {
             place.ordinal: choose(p := place.parameter, p.grad, self._differentiable[place.group])
@@ -131,8 +150,8 @@ class Plan:
         self._fallbacks = [
             place for place in places if self._choices[place.ordinal].kernel != "cpu"
         ]
-        # What the kernels do not take is checked, and its choice made, anew in each step.
-        self._settled = not self._fallbacks
+        if self._native is not None:
+            self._fence(state)
 
     def _build_native(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         while True:
@@ -173,12 +192,13 @@ def _places(groups: list[dict]) -> Iterator[Place]:
             yield Place(i, p, next(ordinal), name)
 
 
-def _storages(p: Tensor, state: Mapping[Tensor, dict]) -> set[int]:
-    """Where the memory that a step of `p` reads or writes begins (nothing without a gradient)."""
+def _storages(p: Tensor, state: Mapping[Tensor, dict]) -> set[tuple[int, int]]:
+    """From where to where the storages lie that a step of `p` touches (none without a gradient)."""
     if p.grad is None:
         return set()
     held = [t for t in (p, p.grad, *state[p].values()) if isinstance(t, Tensor)]
     try:
-        return {t.untyped_storage().data_ptr() for t in held if t.device.type == "cpu"} - {0}
+        storages = [t.untyped_storage() for t in held if t.device.type == "cpu"]
+        return {(s.data_ptr(), s.data_ptr() + s.nbytes()) for s in storages if s.nbytes()}
     except RuntimeError:  # of a subclass without storage
         return set()
