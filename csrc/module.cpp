@@ -104,6 +104,11 @@ NB_MODULE(_native, m) {
         return reader().direct();
     }, nb::arg("tensor"), nb::arg("parameter"), nb::arg("capsule").none(), nb::arg("describe"));
 
+    m.def("connect_stable", [](const std::string& library, const nb::list& samples) {
+        std::vector<PyObject*> tensors;
+        for (nb::handle sample : samples) tensors.push_back(sample.ptr());
+        return reader().use_stable(library.c_str(), tensors);
+    });
     m.def("borrow_threads", [](const std::string& library) {
         torch_threads().borrow(library.c_str());
         return torch_threads().usable();

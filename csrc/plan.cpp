@@ -55,72 +55,6 @@ private:
     PyThreadState* saved_;
 };
 
-// One dimension for each of the parameter's, from its slowest to its fastest. A complex tensor has
-// one more: a pair of real numbers.
-std::vector<Dimension> dimensions_of(const Streams& streams) {
-    const Placement& p = streams.at[P];
-    std::vector<Dimension> dims;
-    for (int d = 0; d < p.ndim; ++d) {
-        if (p.shape[d] == 1) continue;
-        Dimension& dimension = dims.emplace_back(Dimension{p.shape[d], {}});
-        for (int s = P; s < STREAMS; ++s)
-            if (streams.tensor[s]) dimension.stride[s] = streams.at[s].strides[d] * (p.complex ? 2 : 1);
-    }
-    std::stable_sort(dims.begin(), dims.end(), [](const Dimension& a, const Dimension& b) {
-        return a.stride[P] > b.stride[P];
-    });
-    if (p.complex) dims.push_back({2, {1, 1, 1, 1, 1}});
-    return dims;
-}
-
-bool overlaps_itself(const std::vector<Dimension>& dims, Stream s) {
-    int64_t reach = 0;
-    for (auto d = dims.rbegin(); d != dims.rend(); ++d) {
-        if (d->stride[s] <= reach) return true;
-        reach += (d->size - 1) * d->stride[s];
-    }
-    return false;
-}
-
-// Element after element, in the order of `dims`, without a gap.
-bool is_dense(const std::vector<Dimension>& dims, Stream s) {
-    int64_t expected = 1;
-    for (auto d = dims.rbegin(); d != dims.rend(); expected *= d++->size)
-        if (d->stride[s] != expected) return false;
-    return true;
-}
-
-// Neighbouring dimensions that every stream walks as one become one.
-void coalesce(std::vector<Dimension>& dims) {
-    size_t kept = 0;
-    for (size_t d = 1; d < dims.size(); ++d) {
-        Dimension& outer = dims[kept];
-        const auto joins = [&](int64_t far, int64_t near) { return far == near * dims[d].size; };
-        if (std::equal(outer.stride, outer.stride + STREAMS, dims[d].stride, joins)) {
-            const int64_t size = outer.size * dims[d].size;
-            outer = dims[d];
-            outer.size = size;
-        } else {
-            dims[++kept] = dims[d];
-        }
-    }
-    if (!dims.empty()) dims.resize(kept + 1);
-}
-
-bool all_contiguous(const Streams& streams) {
-    const Placement& p = streams.at[P];
-    int64_t expected = 1;
-    for (int d = p.ndim - 1; d >= 0; expected *= p.shape[d--])
-        for (int s = P; s < STREAMS && p.shape[d] != 1; ++s)
-            if (streams.tensor[s] && streams.at[s].strides[d] != expected) return false;
-    return true;
-}
-
-bool is_addressable(const Row& row, Stream s) {
-    const auto address = reinterpret_cast<uintptr_t>(row.data[s]);
-    return address && address % size_t(size_of(row.format[s])) == 0;
-}
-
 void prepare(PlanRow& row, const Group& group) {
     const bool wide = row.precision() == Format::float64;
     const double t = *row.step + 1;
@@ -176,12 +110,6 @@ void fetch_early(const PlanRow& row) {
             __builtin_prefetch(static_cast<const char*>(shape) + offset);
 }
 
-std::pair<char*, char*> span(const PlanRow& row, Stream s) {
-    int64_t last = row.dimensions.empty() ? row.count - 1 : 0;
-    for (const Dimension& d : row.dimensions) last += (d.size - 1) * d.stride[s];
-    return {row.data[s], row.data[s] + (last + 1) * size_of(row.format[s])};
-}
-
 }  // namespace
 
 Plan::Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows)
@@ -193,6 +121,7 @@ Plan::Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows)
             row.parameter = parameter;
             row.native = native;
             row.ordinal = ordinal++;
+            row.group = &groups_[i];
         }
 }
 
@@ -210,20 +139,30 @@ bool LazyViews::ask() {
     return true;
 }
 
-int64_t Plan::check_until_answered(PyObject* param_groups, PyObject* state) {
+int64_t Plan::check_until_answered(PyObject* param_groups, PyObject* state, int threads) {
     int64_t refused;
-    do refused = check_rows(param_groups, state);
+    do refused = check_rows(param_groups, state, threads);
     while (lazy_.ask());
     PyErr_Clear();
     return refused;
 }
 
-int64_t Plan::check_rows(PyObject* param_groups, PyObject* state) {
+int64_t Plan::check_rows(PyObject* param_groups, PyObject* state, int threads) {
+    int64_t refused = collect_rows(param_groups, state);
+    if (refused != fine) return refused;
+    place_rows(threads);
+    writes_.clear();
+    gradients_apart_ = true;
+    for (PlanRow* row : active_)
+        if (!accept(*row)) return int64_t(row->ordinal);
+    return find_shared_memory();
+}
+
+// Python's part: which tensors there are, and that they are of the kinds the kernels take.
+int64_t Plan::collect_rows(PyObject* param_groups, PyObject* state) {
     static PyObject* const params = PyUnicode_InternFromString("params");
     held_.clear();
-    writes_.clear();
-    active_ = 0;
-    gradients_apart_ = true;
+    active_.clear();
     if (size_t(PyList_GET_SIZE(param_groups)) != groups_.size()) return other_groups;
     StateWalk walk(state);
     for (size_t i = 0; i < groups_.size(); ++i) {
@@ -232,43 +171,78 @@ int64_t Plan::check_rows(PyObject* param_groups, PyObject* state) {
         if (size_t(PyList_GET_SIZE(list)) != rows_[i].size()) return other_groups;
         for (size_t j = 0; j < rows_[i].size(); ++j) {
             PlanRow& row = rows_[i][j];
-            PyObject* parameter = PyList_GET_ITEM(list, Py_ssize_t(j));
-            if (parameter != row.parameter) return other_groups;
-            if (j + 2 < rows_[i].size()) fetch_early(rows_[i][j + 2]);
-            PyObject* own = walk.of(parameter);
-            if (!row.native) continue;
-            if (!check_row(row, parameter, groups_[i], own)) return int64_t(row.ordinal);
-            if (row.active) prepare(row, groups_[i]);
+            if (PyList_GET_ITEM(list, Py_ssize_t(j)) != row.parameter) return other_groups;
+            PyObject* own = walk.of(row.parameter);
+            if (row.native && !collect(row, own)) return int64_t(row.ordinal);
         }
     }
-    return find_shared_memory();
+    return fine;
 }
 
-bool Plan::check_row(PlanRow& row, PyObject* parameter, const Group& group, PyObject* own) {
-    row.active = false;
-    if (!is_plain(parameter)) return false;
-    Ref gradient(gradient_of(parameter));
+bool Plan::collect(PlanRow& row, PyObject* own) {
+    static PyObject* const step = PyUnicode_InternFromString("step");
+    if (!is_plain(row.parameter)) return false;
+    Ref gradient(gradient_of(row.parameter));
     if (!gradient.object) return false;
     if (gradient.object == Py_None) return true;
-
-    Streams streams;
-    streams.tensor[G] = gradient.object;
+    if (!own || !PyDict_Check(own) || !is_plain(gradient.object)) return false;
+    row.tensor[P] = row.parameter;
+    row.tensor[G] = gradient.object;
     held_.push_back(std::move(gradient));
-    if (!own || !PyDict_Check(own) || !read_step(row, own)) return false;
-    if (!read_streams(row, streams, parameter, group, own) || !lay_out(row, streams)) return false;
+    for (Stream s : {V, M, B}) {
+        row.tensor[s] = row.group->uses(s) ? PyDict_GetItemWithError(own, interned(s)) : nullptr;
+        if (row.group->uses(s) && (!row.tensor[s] || !is_plain(row.tensor[s]))) return false;
+    }
+    row.step_tensor = PyDict_GetItemWithError(own, step);
+    if (!row.step_tensor || !is_plain(row.step_tensor)) return false;
+    active_.push_back(&row);
+    return true;
+}
 
-    for (int s = P; s < STREAMS && !elsewhere_.empty(); ++s)
-        if (streams.tensor[s] && is_elsewhere(row, Stream(s))) return false;
+// The part without Python, on several threads where that is worth it and tensors can be read so.
+void Plan::place_rows(int threads) {
+    constexpr int64_t chunk = 64;
+    const auto n = int64_t(active_.size());
+    const bool alone = n < 4 * chunk || total_ <= SMALL || !reader().without_python();
+    run_jobs(alone ? 1 : threads, (n + chunk - 1) / chunk, [&](int64_t job) {
+        for (int64_t i = job * chunk; i < std::min(n, (job + 1) * chunk); ++i) {
+            if (i + 2 < n) fetch_early(*active_[size_t(i) + 2]);
+            place(*active_[size_t(i)]);
+        }
+    });
+}
 
-    row.active = true;
-    ++active_;
+void Plan::place(PlanRow& row) {
+    row.laid = Laid::refused;
+    const Placement count = reader().read(row.step_tensor);
+    if (count.format != Format::float64 || count.ndim != 0 || count.complex || !count.data) return;
+    row.step = reinterpret_cast<double*>(count.data);
+    Placement at[STREAMS];
+    for (int s = P; s < STREAMS; ++s) {
+        if (!row.tensor[s]) continue;
+        at[s] = reader().read(row.tensor[s]);
+        row.shape[s] = at[s].shape;
+        if (at[s].format == Format::unsupported) return;
+    }
+    row.laid = lay_out(row, at);
+    row.complex = at[P].complex;
+    if (row.laid != Laid::refused) prepare(row, *row.group);
+}
+
+// Whether a row as it lies is the kernels' to step.
+bool Plan::accept(PlanRow& row) {
+    if (row.laid == Laid::refused) return false;
+    for (int s = P; s < STREAMS; ++s) {
+        if (!row.tensor[s]) continue;
+        if (row.laid == Laid::otherwise && lazy_.has(row.tensor[s], row.complex)) return false;
+        if (!elsewhere_.empty() && is_elsewhere(row, Stream(s))) return false;
+    }
     row.in_order = row.tangled;
     gradients_apart_ = gradients_apart_ && row.gradient == span(row, G);
-    std::copy(streams.tensor, streams.tensor + STREAMS, row.tensor);
     for (Stream s : {P, V, M, B}) {
-        if (!streams.tensor[s]) continue;
+        if (!row.tensor[s] || row.count == 0) continue;
         const auto [begin, end] = span(row, s);
-        if (row.count > 0) writes_.push_back({begin, end, &row});
+        writes_.push_back({begin, end, &row});
     }
     return true;
 }
@@ -282,78 +256,6 @@ bool Plan::is_elsewhere(const PlanRow& row, Stream s) const {
     return row.count > 0 && next != elsewhere_.begin() && std::prev(next)->second > first;
 }
 
-bool Plan::read_step(PlanRow& row, PyObject* own) {
-    static PyObject* const step = PyUnicode_InternFromString("step");
-    PyObject* count = PyDict_GetItemWithError(own, step);
-    if (!count || !is_plain(count)) return false;
-    const Placement at = reader().read(count);
-    if (at.format != Format::float64 || at.ndim != 0 || at.complex || !at.data) return false;
-    row.step = reinterpret_cast<double*>(at.data);
-    return true;
-}
-
-// Where every tensor of a row lies; false for one that is missing, of another kind or shape.
-bool Plan::read_streams(PlanRow& row, Streams& streams, PyObject* parameter, const Group& group, PyObject* own) {
-    streams.tensor[P] = parameter;
-    for (Stream s : {V, M, B})
-        if (s == V || (s == M ? group.centered : group.momentum)) {
-            streams.tensor[s] = PyDict_GetItemWithError(own, interned(s));
-            if (!streams.tensor[s]) return false;
-        }
-    for (int s = P; s < STREAMS; ++s) {
-        if (!streams.tensor[s]) continue;
-        if (!is_plain(streams.tensor[s])) return false;
-        streams.at[s] = reader().read(streams.tensor[s]);
-        row.shape[s] = streams.at[s].shape;
-        if (streams.at[s].format == Format::unsupported) return false;
-        if (!streams.at[s].same_shape(streams.at[P])) return false;
-    }
-    return true;
-}
-
-// Fills the row's pointers, count and dimensions. False for what the kernels must not touch: no
-// memory or an address between two elements, an element in two places, a lazy view, or state laid
-// out otherwise than its parameter.
-bool Plan::lay_out(PlanRow& row, const Streams& streams) {
-    const Placement& p = streams.at[P];
-    const Format precision = p.format == Format::float64 ? Format::float64 : Format::float32;
-    row.count = p.complex ? 2 : 1;
-    for (int d = 0; d < p.ndim; ++d) row.count *= p.shape[d];
-    for (int s = P; s < STREAMS; ++s) {
-        const bool used = streams.tensor[s];
-        row.data[s] = streams.at[s].data;
-        row.format[s] = streams.at[s].format;
-        if (used && row.count > 0 && !is_addressable(row, Stream(s))) return false;
-        if (used && s >= V && row.format[s] != precision) return false;
-    }
-    row.dimensions.clear();
-    if (row.count == 0) return true;
-    const bool contiguous = all_contiguous(streams);
-    if (!contiguous || row.count == 1 || p.complex)
-        for (int s = P; s < STREAMS; ++s)
-            if (streams.tensor[s] && lazy_.has(streams.tensor[s], p.complex)) return false;
-    if (contiguous) return true;
-
-    row.dimensions = dimensions_of(streams);
-    for (Stream s : {P, V, M, B}) {
-        if (!streams.tensor[s]) continue;
-        if (overlaps_itself(row.dimensions, s)) return false;
-        if (is_dense(row.dimensions, P) && !is_dense(row.dimensions, s)) return false;
-    }
-    bool dense = true;
-    for (int s = P; s < STREAMS; ++s)
-        dense = dense && (!streams.tensor[s] || is_dense(row.dimensions, Stream(s)));
-    dense ? row.dimensions.clear() : coalesce(row.dimensions);
-    return true;
-}
-
-template <class Visit>
-void Plan::each_active(Visit visit) {
-    for (auto& rows : rows_)
-        for (PlanRow& row : rows)
-            if (row.native && row.active) visit(row);
-}
-
 // Marks the rows that must be stepped one after the other, because one writes what another reads
 // or writes. Returns the row whose gradient lies across its own parameter or state, or `fine`.
 int64_t Plan::find_shared_memory() {
@@ -363,9 +265,8 @@ int64_t Plan::find_shared_memory() {
     }
     if (gradients_apart_) return fine;
     int64_t crossed = fine;
-    each_active([&](PlanRow& row) {
-        if (!place_gradient(row)) crossed = int64_t(row.ordinal);
-    });
+    for (PlanRow* row : active_)
+        if (!place_gradient(*row)) crossed = int64_t(row->ordinal);
     return crossed;
 }
 
@@ -374,17 +275,17 @@ void Plan::find_tangled() {
     sorted_ = writes_;
     std::sort(sorted_.begin(), sorted_.end(), [](const Write& a, const Write& b) { return a.begin < b.begin; });
     any_tangled_ = false;
-    each_active([](PlanRow& row) {
-        row.tangled = false;
-        row.gradient = {};
-    });
+    for (PlanRow* row : active_) {
+        row->tangled = false;
+        row->gradient = {};
+    }
     const Write* reach = nullptr;  // of the writes so far, the one that ends last
     for (const Write& next : sorted_) {
         if (reach && reach->end > next.begin)
             any_tangled_ = reach->row->tangled = next.row->tangled = true;
         if (!reach || next.end > reach->end) reach = &next;
     }
-    each_active([](PlanRow& row) { row.in_order = row.tangled; });
+    for (PlanRow* row : active_) row->in_order = row->tangled;
 }
 
 // A gradient may be its own parameter, element by element. Where it touches memory that another
@@ -428,13 +329,13 @@ private:
 
 int64_t Plan::check(PyObject* param_groups, PyObject* state) {
     const Turn turn(*this);
-    return check_until_answered(param_groups, state);
+    return check_until_answered(param_groups, state, 1);
 }
 
 PyObject* Plan::step(PyObject* param_groups, PyObject* state, int threads, PyObject* increment_version) {
     const Turn turn(*this);
     WithoutCollection atomic;
-    const int64_t refused = check_until_answered(param_groups, state);
+    const int64_t refused = check_until_answered(param_groups, state, threads);
     if (refused == fine) {
         const Ref written(parameters());
         const Ref done(PyObject_CallOneArg(increment_version, written.object));
@@ -445,9 +346,9 @@ PyObject* Plan::step(PyObject* param_groups, PyObject* state, int threads, PyObj
 }
 
 PyObject* Plan::parameters() {
-    PyObject* list = PyList_New(active_);
+    PyObject* list = PyList_New(Py_ssize_t(active_.size()));
     Py_ssize_t i = 0;
-    each_active([&](PlanRow& row) { PyList_SET_ITEM(list, i++, Py_NewRef(row.tensor[P])); });
+    for (PlanRow* row : active_) PyList_SET_ITEM(list, i++, Py_NewRef(row->tensor[P]));
     return list;
 }
 
@@ -455,19 +356,23 @@ void Plan::execute(int threads, WithoutCollection& atomic) {
     std::vector<Segment> segments, in_order;
     std::vector<size_t> jobs{0};
     segments.reserve(writes_.size());
-    int64_t filled = 0, total = 0;
-    each_active([&](PlanRow& row) {
-        *row.step += 1;
-        total += row.count;
-        if (row.in_order) return in_order.push_back({&row, 0, row.count});
-        for (int64_t begin = 0; begin < row.count;) {
-            const int64_t n = std::min(row.count - begin, JOB - filled);
-            segments.push_back({&row, begin, begin + n});
+    int64_t filled = 0;
+    total_ = 0;
+    for (PlanRow* row : active_) {
+        *row->step += 1;
+        total_ += row->count;
+        if (row->in_order) {
+            in_order.push_back({row, 0, row->count});
+            continue;
+        }
+        for (int64_t begin = 0; begin < row->count;) {
+            const int64_t n = std::min(row->count - begin, JOB - filled);
+            segments.push_back({row, begin, begin + n});
             begin += n;
             filled = (filled + n) % JOB;
             if (filled == 0) jobs.push_back(segments.size());
         }
-    });
+    }
     if (jobs.back() != segments.size()) jobs.push_back(segments.size());
 
     const auto run = [](const Segment& s, const PlanRow* next) {
@@ -477,18 +382,17 @@ void Plan::execute(int threads, WithoutCollection& atomic) {
         for (size_t i = jobs[size_t(job)]; i < jobs[size_t(job) + 1]; ++i)
             run(segments[i], i + 1 < segments.size() ? segments[i + 1].row : nullptr);
     };
-    if (total > BRIEF) {
+    if (total_ > BRIEF) {
         hold();
         atomic.end();
     }
-    const WithoutGil others(total > BRIEF);
+    const WithoutGil others(total_ > BRIEF);
     for (const Segment& segment : in_order) run(segment, nullptr);
-    run_jobs(total > SMALL ? threads : 1, int64_t(jobs.size()) - 1, work);
+    run_jobs(total_ > SMALL ? threads : 1, int64_t(jobs.size()) - 1, work);
 }
 
 // Keeps every tensor of this step alive to its end (of the gradients the check does).
 void Plan::hold() {
-    each_active([&](PlanRow& row) {
-        for (PyObject* tensor : row.tensor) held_.emplace_back(Py_XNewRef(tensor));
-    });
+    for (PlanRow* row : active_)
+        for (PyObject* tensor : row->tensor) held_.emplace_back(Py_XNewRef(tensor));
 }

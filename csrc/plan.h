@@ -16,12 +16,8 @@ struct Group {
     uint64_t seed = 0;
     Coefficients<float> float32{};
     Coefficients<double> float64{};
-};
 
-// The tensors of a row as Python holds them (null where the rule has no such stream).
-struct Streams {
-    PyObject* tensor[STREAMS] = {};
-    Placement at[STREAMS];
+    bool uses(Stream s) const { return s == M ? centered : s == B ? momentum : true; }
 };
 
 struct Corrected {
@@ -30,16 +26,18 @@ struct Corrected {
 };
 
 struct PlanRow : Row {
-    PyObject* parameter = nullptr;  // borrowed: compared with the group's list, never followed
-    bool native = true;             // false: the reference backend has it
-    bool active = false;            // has a gradient in this step
+    PyObject* parameter = nullptr;  // borrowed: compared with the group's list before it is followed
+    const Group* group = nullptr;
     size_t ordinal = 0;             // its number among all parameters
+    bool native = true;             // false: the reference backend has it
+    bool complex = false;
     bool tangled = false;           // its parameter or state shares memory with another row's
     bool in_order = false;          // so does its gradient or itself: one after the other
+    Laid laid = Laid::refused;
     Kernel kernel = nullptr;
     const void* coefficients = nullptr;
     double* step = nullptr;
-    PyObject* tensor[STREAMS] = {};  // as of the check, held for as long as the step lasts
+    PyObject *tensor[STREAMS] = {}, *step_tensor = nullptr;  // of this step
     const void* shape[STREAMS] = {};  // a place inside each tensor's own memory, to fetch it early
     std::pair<char*, char*> gradient;  // where it lay when it was last found apart from all writes
     std::unique_ptr<Corrected> own;  // coefficients for this tensor's step count
@@ -98,25 +96,25 @@ private:
 
     class Turn;
 
-    int64_t check_until_answered(PyObject* param_groups, PyObject* state);
-    int64_t check_rows(PyObject* param_groups, PyObject* state);
-    bool check_row(PlanRow& row, PyObject* parameter, const Group& group, PyObject* own);
-    bool read_streams(PlanRow& row, Streams& streams, PyObject* parameter, const Group& group, PyObject* own);
-    bool lay_out(PlanRow& row, const Streams& streams);
-    bool read_step(PlanRow& row, PyObject* own);
+    int64_t check_until_answered(PyObject* param_groups, PyObject* state, int threads);
+    int64_t check_rows(PyObject* param_groups, PyObject* state, int threads);
+    int64_t collect_rows(PyObject* param_groups, PyObject* state);
+    bool collect(PlanRow& row, PyObject* own);
+    void place_rows(int threads);
+    static void place(PlanRow& row);
+    bool accept(PlanRow& row);
     bool is_elsewhere(const PlanRow& row, Stream s) const;
     int64_t find_shared_memory();
     void find_tangled();
     bool place_gradient(PlanRow& row);
-    template <class Visit>
-    void each_active(Visit visit);
-
-    std::vector<Group> groups_;
-    std::vector<std::vector<PlanRow>> rows_;
     void execute(int threads, WithoutCollection& atomic);
     PyObject* parameters();
     void hold();
 
+    std::vector<Group> groups_;
+    std::vector<std::vector<PlanRow>> rows_;
+    std::vector<PlanRow*> active_;     // those with a gradient in this step
+    int64_t total_ = 0;                // elements of the last step
     std::vector<std::pair<uintptr_t, uintptr_t>> elsewhere_;
     bool stepping_ = false;
     std::vector<Ref> held_;            // what has to stay alive until the end of the step
@@ -124,7 +122,6 @@ private:
     std::vector<Write> writes_;        // what this step writes, in the order of the rows
     std::vector<Write> known_;         // the same in the last step
     std::vector<Write> sorted_;        // the same, by address
-    Py_ssize_t active_ = 0;
     bool any_tangled_ = false, gradients_apart_ = true;
 };
 

@@ -1,5 +1,6 @@
-// Where a tensor lies, read from the Python object without a torch header: through torch's DLPack
-// exchange interface, or, where torch is too old for it, through a Python function.
+// Where a tensor lies, read from the Python object without a torch header: through torch's C
+// interface for compiled models; where that does not serve, through its DLPack exchange interface;
+// and where torch is too old for that, through a Python function.
 #pragma once
 #include <Python.h>
 
@@ -7,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "step.h"
+#include "stable.h"
 
 // An owned reference to a Python object.
 struct Ref {
@@ -39,24 +40,12 @@ struct DLPackExchangeAPI {
     void* stream;
 };
 
-struct Placement {
-    char* data = nullptr;
-    Format format = Format::unsupported;  // of one real number
-    bool complex = false;
-    int ndim = 0;
-    const int64_t *shape = nullptr, *strides = nullptr;  // valid until torch runs again
-
-    bool same_shape(const Placement& other) const {
-        return ndim == other.ndim && complex == other.complex &&
-               std::equal(shape, shape + ndim, other.shape);
-    }
-};
-
 // Returns a Placement on the CPU, with the format `unsupported` for anything else.
 class TensorReader {
 public:
     // `capsule` is torch.Tensor.__dlpack_c_exchange_api__ or None, `describe` the Python function.
     void use(PyObject* capsule, PyObject* describe) {
+        stable_.reset();
         const auto* api = capsule == Py_None ? nullptr : static_cast<const DLPackExchangeAPI*>(
             PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
         PyErr_Clear();
@@ -65,8 +54,29 @@ public:
         describe_ = Py_NewRef(describe);
     }
     bool direct() const { return view_ != nullptr; }
+    // Reads through torch's C interface from now on where that tells the same of every sample.
+    bool use_stable(const char* library, const std::vector<PyObject*>& samples) {
+        stable_.reset();
+        StableReader stable;
+        std::optional<size_t> offset;
+        if (!stable.find_functions(library)) return false;
+        for (PyObject* sample : samples) {
+            const Ref inside(PyObject_GetAttrString(sample, "_cdata"));
+            void* address = inside.object ? PyLong_AsVoidPtr(inside.object) : nullptr;
+            const auto found = address ? StableReader::find_offset(sample, address) : std::nullopt;
+            if (!found || (offset && offset != found)) return PyErr_Clear(), false;
+            offset = found;
+            stable.use_offset(*offset);
+            if (!stable.read(sample).same(read(sample))) return false;
+        }
+        if (offset) stable_ = stable;
+        return offset.has_value();
+    }
+    // Whether a tensor is read without Python, also by threads that do not have the GIL.
+    bool without_python() const { return stable_.has_value(); }
 
     Placement read(PyObject* tensor) {
+        if (stable_) return stable_->read(tensor);
         DLTensor t{};
         if (view_ ? view_(tensor, &t) != 0 : !describe(tensor, t)) {
             PyErr_Clear();
@@ -109,6 +119,7 @@ private:
         return !PyErr_Occurred();
     }
 
+    std::optional<StableReader> stable_;
     int (*view_)(void*, DLTensor*) = nullptr;
     PyObject* describe_ = nullptr;
     // Shapes read through Python, kept for as many tensors as one row has (and its step count).

@@ -1,5 +1,7 @@
 """The C++ kernels give the oracle's bits, for every rule, format, layout and number of threads."""
 
+from typing import get_args
+
 import numpy as np
 import oracle
 import pytest
@@ -204,13 +206,13 @@ def test_a_spec_without_momentum_has_no_place_for_the_learning_rate_in_it():
         Spec(lr_in_momentum=True)
 
 
-def test_tensors_are_read_alike_through_dlpack_and_through_python():
+def test_tensors_are_read_alike_in_every_way_there_is():
     native = cpu.native
     tensors = [torch.randn(6, 5), torch.randn(6, 5).t(), torch.randn(4, dtype=torch.complex128)]
     tensors += [torch.randn(3, 2).to(torch.bfloat16), torch.randn(0, 3), torch.tensor(1.0)]
     results = []
-    for exchange in (True, False):
-        cpu.connect(native, exchange=exchange)
+    for route in get_args(cpu.Route):
+        assert cpu.connect(native, route) == route
         params = [t.clone() for t in tensors]
         for p in params:
             p.grad = torch.ones_like(p)
@@ -219,4 +221,14 @@ def test_tensors_are_read_alike_through_dlpack_and_through_python():
         assert {c.kernel for c in opt._plan.choices(opt.param_groups).values()} == {"cpu"}
         results.append(params)
     cpu.connect(native)
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    for params in results[1:]:
+        assert all(map(torch.equal, results[0], params))
+
+
+def test_a_torch_without_its_c_interface_is_read_through_dlpack(monkeypatch):
+    monkeypatch.setattr(cpu, "_library", lambda: "")
+    try:
+        assert cpu.connect(cpu.native) == "DLPack"
+    finally:
+        monkeypatch.undo()
+        assert cpu.connect(cpu.native) == "C interface"

@@ -250,3 +250,41 @@ def test_a_state_dict_is_loaded_while_another_thread_steps(threads):
         opt.load_state_dict(opt.state_dict())
     thread.join()
     assert p.isfinite().all()
+
+
+def many_rows():
+    """Enough rows and elements to be looked at on several threads, of every kind among them."""
+    source = torch.Generator().manual_seed(0)
+    kinds = (torch.float32, torch.float64, torch.bfloat16, torch.complex64)
+    views = (lambda x: x, lambda x: x.t(), lambda x: x[:, ::2])
+    return [
+        nn.Parameter(views[i % 3](torch.randn(20, 40, generator=source).to(kinds[i % 4])))
+        for i in range(600)
+    ]
+
+
+def test_many_rows_give_the_same_bits_on_any_number_of_threads(threads):
+    def train(count):
+        threads(count)
+        opt = RMSProp(many_rows(), momentum=0.9, bias_correction=True)
+        for t in range(4):
+            set_gradients(t, parameters(opt))
+            opt.step()
+        return parameters(opt)
+
+    alone = train(1)
+    for count in COUNTS:
+        assert all(map(torch.equal, train(count), alone))
+
+
+def test_a_bad_row_among_many_is_found_on_several_threads(threads):
+    threads(3)
+    opt = RMSProp(many_rows(), momentum=0.9)
+    for t in range(2):
+        set_gradients(t, parameters(opt))
+        opt.step()
+    opt.state[parameters(opt)[555]]["square_avg"].untyped_storage().resize_(0)
+    before = [p.detach().clone() for p in parameters(opt)]
+    with pytest.raises(ValueError, match=r"state 'square_avg' of parameter 555 .* lost its memory"):
+        opt.step()
+    assert all(map(torch.equal, parameters(opt), before))

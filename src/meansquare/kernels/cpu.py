@@ -1,13 +1,15 @@
 """The fused C++ kernels: one pass over memory for all tensors of a step, on the CPU."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from meansquare.spec import all_specs
+from meansquare.state import STATE_DTYPES
 
+Route = Literal["C interface", "DLPack", "Python"]
 _KINDS = {False: 2, True: 5}  # DLDataTypeCode: kDLFloat, kDLComplex
 _BFLOAT = 4
 
@@ -21,16 +23,29 @@ def describe(t: Tensor) -> tuple[int, ...]:
     return (*place, kind, 8 * t.element_size(), *t.shape, *(t.stride() if on_cpu else t.shape))
 
 
-def connect(native: Any, *, exchange: bool = True) -> bool:
-    """Hand the extension what it needs of torch; True when it reads tensors through DLPack."""
-    capsule = getattr(Tensor, "__dlpack_c_exchange_api__", None) if exchange else None
-    return native.connect(Tensor, torch.nn.Parameter, capsule, describe)
+def connect(native: Any, best: Route = "C interface") -> Route:
+    """Hand the extension what it needs of torch; returns the way it reads tensors."""
+    capsule = getattr(Tensor, "__dlpack_c_exchange_api__", None) if best != "Python" else None
+    direct = native.connect(Tensor, torch.nn.Parameter, capsule, describe)
+    if best == "C interface" and native.connect_stable(_library(), _samples()):
+        return "C interface"
+    return "DLPack" if direct else "Python"
+
+
+def _samples() -> list[Tensor]:
+    """Tensors of every kind that the kernels take, to try a way of reading them on."""
+    plain = [torch.zeros(2, 3, dtype=dtype) for dtype in STATE_DTYPES]
+    views = [plain[0].t(), plain[1][:, 1:], plain[0][0, 0], torch.zeros(0, 2)]
+    return [*plain, *views, *(torch.nn.Parameter(t) for t in (*plain, *views))]
 
 
 def borrow_threads(native: Any) -> bool:
     """Let steps run on the threads of torch's own operations; False where that cannot be."""
-    libraries = Path(torch.__file__).parent.glob("lib/libtorch_cpu.*")
-    return native.borrow_threads(str(next(libraries, "")))
+    return native.borrow_threads(_library())
+
+
+def _library() -> str:
+    return str(next(Path(torch.__file__).parent.glob("lib/libtorch_cpu.*"), ""))
 
 
 def _load() -> tuple[Any, str]:
@@ -41,9 +56,12 @@ def _load() -> tuple[Any, str]:
         return None, f"not compiled ({error}); reinstall with a C++20 compiler and see its output"
     if not {spec.key for spec in all_specs()} <= set(native.rule_keys()):
         return None, "compiled from other rules than are installed; reinstall meansquare"
-    route = "DLPack" if connect(native) else "Python attributes (torch has no exchange interface)"
+    route = connect(native)
     threads = "torch's threads" if borrow_threads(native) else "threads of its own"
-    return native, f"C++ ({native.instruction_set()}) on {threads}, reads tensors through {route}"
+    return (
+        native,
+        f"C++ ({native.instruction_set()}) on {threads}, reads tensors through torch's {route}",
+    )
 
 
 native, detail = _load()
