@@ -25,7 +25,7 @@ under() {  # NAME LIBRARIES COMMAND...
     for library in $2; do libraries+=" $("${CXX:-c++}" -print-file-name="$library")"; done
     LD_PRELOAD="${libraries# }" PYTHONPATH="build/$name/site:tests:$packages" \
         ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-        TSAN_OPTIONS="suppressions=$PWD/tests/native/tsan.supp" "$bin/python" -S "${@:3}"
+        TSAN_OPTIONS="halt_on_error=1:suppressions=$PWD/tests/native/tsan.supp" "$bin/python" -S "${@:3}"
 }
 
 must_find() {  # WHAT COMMAND...
