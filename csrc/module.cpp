@@ -21,7 +21,6 @@ const InstructionSet* const instruction_sets[] = {
     &baseline::instruction_set,
 };
 const InstructionSet* chosen = nullptr;
-PyObject *tensor_type = nullptr, *parameter_type = nullptr, *grad_of_tensor = nullptr;
 
 std::vector<std::string> usable_sets() {
     std::vector<std::string> names;
@@ -72,20 +71,6 @@ std::vector<std::vector<std::pair<PyObject*, bool>>> rows_of(const nb::list& gro
 
 }  // namespace
 
-TensorReader& reader() {
-    static TensorReader instance;
-    return instance;
-}
-
-bool is_plain(PyObject* tensor) {
-    const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(tensor));
-    return type == tensor_type || type == parameter_type;
-}
-
-PyObject* gradient_of(PyObject* parameter) {
-    return Py_TYPE(grad_of_tensor)->tp_descr_get(grad_of_tensor, parameter, tensor_type);
-}
-
 NB_MODULE(_native, m) {
     nb::set_leak_warnings(false);  // an optimizer alive at exit is no leak
     chosen = instruction_sets[0];
@@ -97,9 +82,7 @@ NB_MODULE(_native, m) {
     m.def("rule_keys", rule_keys);
     m.def("connect", [](nb::type_object tensor, nb::type_object parameter, nb::object capsule,
                         nb::object describe) {
-        tensor_type = tensor.release().ptr();
-        parameter_type = parameter.release().ptr();
-        grad_of_tensor = PyObject_GetAttrString(tensor_type, "grad");
+        torch_types.connect(tensor.release().ptr(), parameter.release().ptr());
         reader().use(capsule.ptr(), describe.ptr());
         return reader().direct();
     }, nb::arg("tensor"), nb::arg("parameter"), nb::arg("capsule").none(), nb::arg("describe"));

@@ -110,6 +110,12 @@ void fetch_early(const PlanRow& row) {
             __builtin_prefetch(static_cast<const char*>(shape) + offset);
 }
 
+void fetch_objects(const PlanRow& row) {
+    __builtin_prefetch(row.parameter);
+    __builtin_prefetch(row.step_tensor);
+    for (PyObject* tensor : row.tensor) __builtin_prefetch(tensor);
+}
+
 }  // namespace
 
 Plan::Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows)
@@ -172,6 +178,7 @@ int64_t Plan::collect_rows(PyObject* param_groups, PyObject* state) {
         for (size_t j = 0; j < rows_[i].size(); ++j) {
             PlanRow& row = rows_[i][j];
             if (PyList_GET_ITEM(list, Py_ssize_t(j)) != row.parameter) return other_groups;
+            if (j + 3 < rows_[i].size()) fetch_objects(rows_[i][j + 3]);
             PyObject* own = walk.of(row.parameter);
             if (row.native && !collect(row, own)) return int64_t(row.ordinal);
         }
@@ -181,20 +188,20 @@ int64_t Plan::collect_rows(PyObject* param_groups, PyObject* state) {
 
 bool Plan::collect(PlanRow& row, PyObject* own) {
     static PyObject* const step = PyUnicode_InternFromString("step");
-    if (!is_plain(row.parameter)) return false;
-    Ref gradient(gradient_of(row.parameter));
+    if (!torch_types.is_plain(row.parameter)) return false;
+    Ref gradient(torch_types.gradient_of(row.parameter));
     if (!gradient.object) return false;
     if (gradient.object == Py_None) return true;
-    if (!own || !PyDict_Check(own) || !is_plain(gradient.object)) return false;
+    if (!own || !PyDict_Check(own) || !torch_types.is_plain(gradient.object)) return false;
     row.tensor[P] = row.parameter;
     row.tensor[G] = gradient.object;
     held_.push_back(std::move(gradient));
     for (Stream s : {V, M, B}) {
         row.tensor[s] = row.group->uses(s) ? PyDict_GetItemWithError(own, interned(s)) : nullptr;
-        if (row.group->uses(s) && (!row.tensor[s] || !is_plain(row.tensor[s]))) return false;
+        if (row.group->uses(s) && (!row.tensor[s] || !torch_types.is_plain(row.tensor[s]))) return false;
     }
     row.step_tensor = PyDict_GetItemWithError(own, step);
-    if (!row.step_tensor || !is_plain(row.step_tensor)) return false;
+    if (!row.step_tensor || !torch_types.is_plain(row.step_tensor)) return false;
     active_.push_back(&row);
     return true;
 }

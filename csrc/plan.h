@@ -124,8 +124,3 @@ private:
     std::vector<Write> sorted_;        // the same, by address
     bool any_tangled_ = false, gradients_apart_ = true;
 };
-
-TensorReader& reader();
-PyObject* gradient_of(PyObject* parameter);  // a new reference, or null
-// The exact Python types that the kernels take: torch.Tensor and torch.nn.Parameter.
-bool is_plain(PyObject* tensor);

@@ -1,7 +1,7 @@
 // Reads tensors through torch's C interface for compiled models, whose functions keep their meaning
-// from one release to the next (torch/csrc/inductor/aoti_torch/c/shim.h). They need no GIL and take a
-// third of DLPack's time, but a pointer to the at::Tensor, which lies within the Python object: always
-// at the same place in one build of torch, which is looked for in samples when connecting.
+// from one release to the next (torch/csrc/inductor/aoti_torch/c/shim.h). They need no GIL and less
+// time than DLPack, but a pointer to the at::Tensor, which lies within the Python object: always at
+// the same place in one build of torch, which is looked for in samples when connecting.
 #pragma once
 #include <Python.h>
 #include <dlfcn.h>

@@ -126,3 +126,31 @@ private:
     std::vector<std::vector<int64_t>> kept_{STREAMS + 1};
     size_t turn_ = 0;
 };
+
+inline TensorReader& reader() {
+    static TensorReader instance;
+    return instance;
+}
+
+// What the kernels need to know of torch's Python types.
+class TorchTypes {
+public:
+    void connect(PyObject* tensor, PyObject* parameter) {
+        tensor_ = tensor;
+        parameter_ = parameter;
+        grad_ = PyObject_GetAttrString(tensor, "grad");
+    }
+    // Of the exact types that the kernels take: torch.Tensor and torch.nn.Parameter.
+    bool is_plain(PyObject* tensor) const {
+        const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(tensor));
+        return type == tensor_ || type == parameter_;
+    }
+    // A new reference, or null.
+    PyObject* gradient_of(PyObject* parameter) const {
+        return Py_TYPE(grad_)->tp_descr_get(grad_, parameter, tensor_);
+    }
+
+private:
+    PyObject *tensor_ = nullptr, *parameter_ = nullptr, *grad_ = nullptr;
+};
+inline TorchTypes torch_types;

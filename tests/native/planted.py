@@ -45,8 +45,9 @@ def race() -> None:
 
 
 def none() -> None:
-    """Three optimizers step tensors of many sizes at once."""
-    in_threads(*([torch.ones(n) for n in (LARGE, 1000, 70_001, LARGE)] for _ in range(3)))
+    """Four optimizers step tensors of many sizes at once."""
+    sizes = ((LARGE, 1000, 70_001, LARGE), (400,) * 400)  # the small ones are read by all threads
+    in_threads(*([torch.ones(n) for n in sizes[i % 2]] for i in range(4)))
 
 
 if __name__ == "__main__":
