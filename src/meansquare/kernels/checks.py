@@ -89,8 +89,10 @@ def _offsets(dims: list[tuple[int, int]]) -> Tensor:
 
 def _check_memory(t: Tensor, what: str) -> None:
     """Refuse a tensor whose storage was freed or cut under it; torch would write past its end."""
-    wraps = type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__  # others, in their memory
-    if wraps or not t.numel():
+    dispatch = (getattr(kind, "__torch_dispatch__", None) for kind in (type(t), Tensor))
+    if (
+        len(set(dispatch)) > 1 or not t.numel()
+    ):  # a subclass that wraps tensors has no memory itself
         return
     last = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
     needed = (t.storage_offset() + last + 1) * t.element_size()
