@@ -8,6 +8,8 @@ from torch import Tensor
 
 from meansquare.state import STATE_DTYPES, check_state
 
+_PLAIN = getattr(Tensor, "__torch_dispatch__", None)
+
 
 def check_tensors(p: Tensor, state: Mapping[str, Any], name: str, *, differentiable: bool) -> None:
     """Refuse a parameter with a gradient, or a gradient or state, that no kernel can step.
@@ -89,10 +91,8 @@ def _offsets(dims: list[tuple[int, int]]) -> Tensor:
 
 def _check_memory(t: Tensor, what: str) -> None:
     """Refuse a tensor whose storage was freed or cut under it; torch would write past its end."""
-    dispatch = (getattr(kind, "__torch_dispatch__", None) for kind in (type(t), Tensor))
-    if (
-        len(set(dispatch)) > 1 or not t.numel()
-    ):  # a subclass that wraps tensors has no memory itself
+    wraps = getattr(type(t), "__torch_dispatch__", None) is not _PLAIN  # others, in their memory
+    if wraps or not t.numel():
         return
     last = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
     needed = (t.storage_offset() + last + 1) * t.element_size()

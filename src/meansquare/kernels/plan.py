@@ -56,7 +56,7 @@ class Plan:
 
     def _step(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         differentiable = [bool(group["differentiable"]) for group in groups]
-        settled = differentiable == self._differentiable and self._stands(state, hypers)
+        settled = differentiable == self._differentiable and self._stands(groups, state, hypers)
         if not settled or not self._step_native(groups, state, hypers):
             self._differentiable = differentiable
             self._build(groups, state, hypers)
@@ -69,12 +69,15 @@ class Plan:
                 with torch.set_grad_enabled(differentiable[place.group]):
                     reference.step(row)
 
-    def _stands(self, state: dict, hypers: Sequence[Hyper]) -> bool:
+    def _stands(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> bool:
         """Whether what the kernels do not take is as it was when the table was built."""
-        if self._native is None:
-            return False
+        if self._native is None or not self._fallbacks:
+            return self._native is not None
+        present = dict(enumerate(p for group in groups for p in group["params"]))
         for place in self._fallbacks:
             p, differentiable = place.parameter, self._differentiable[place.group]
+            if present.get(place.ordinal) is not p:
+                return False
             if p.grad is None:
                 continue
             if choose(p, p.grad, differentiable) != self._choices[place.ordinal]:
@@ -87,9 +90,8 @@ class Plan:
 
     def _fence(self, state: dict) -> None:
         """Tell the kernels which memory is not theirs: a row that lies there is refused."""
-        if self._fallbacks:
-            spans = set().union(*(_storages(place.parameter, state) for place in self._fallbacks))
-            cpu.native.set_elsewhere(self._native, sorted(spans))
+        spans = set().union(*(_storages(place.parameter, state) for place in self._fallbacks))
+        cpu.native.set_elsewhere(self._native, sorted(spans))
 
     def choices(self, groups: list[dict]) -> dict[Tensor, Choice]:
         """The kernel of each parameter: as in the last step, or as it will be in the first."""
