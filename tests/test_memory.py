@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -249,6 +250,18 @@ def test_a_parameter_that_moves_into_memory_of_another_backends_row_is_stepped_i
         params[2].grad, params[2].data = None, slow.data[:30]
         walk((opt,), 10, first=3)
         opts.append(opt)
+    assert apart(opts) <= ROUNDING
+
+
+@pytest.mark.parametrize("kind", [nn.Parameter, Subclassed])
+def test_parameters_whose_storages_overlap_are_stepped_in_turn(kind):
+    opts = []
+    for make in (RMSProp, torch.optim.RMSprop):
+        buffer = np.linspace(1, 2, 64, dtype=np.float32)
+        pieces = [torch.from_numpy(buffer[i : i + 40]) for i in (0, 10, 20)]
+        params = [nn.Parameter(pieces[0]), kind(pieces[1]), nn.Parameter(pieces[2])]
+        opts.append(make(params, lr=0.05, momentum=0.9, weight_decay=0.5, foreach=False))
+    walk(opts, 10)
     assert apart(opts) <= ROUNDING
 
 

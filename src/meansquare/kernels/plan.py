@@ -91,7 +91,7 @@ class Plan:
     def _fence(self, state: dict) -> None:
         """Tell the kernels which memory is not theirs: a row that lies there is refused."""
         spans = set().union(*(_storages(place.parameter, state) for place in self._fallbacks))
-        cpu.native.set_elsewhere(self._native, sorted(spans))
+        cpu.native.set_elsewhere(self._native, _merged(spans))
 
     def choices(self, groups: list[dict]) -> dict[Tensor, Choice]:
         """The kernel of each parameter: as in the last step, or as it will be in the first."""
@@ -182,7 +182,8 @@ class Plan:
         memory = {place.ordinal: _storages(place.parameter, state) for place in self._places}
         while slow:
             taken = memory[slow.pop()]
-            shared = [n for n in memory if self._choices[n].kernel == "cpu" and memory[n] & taken]
+            fused = [n for n in memory if self._choices[n].kernel == "cpu"]
+            shared = [n for n in fused if _meet(memory[n], taken)]
             self._choices |= dict.fromkeys(shared, Choice("reference", _SHARED))
             slow += shared
 
@@ -194,7 +195,24 @@ def _places(groups: list[dict]) -> Iterator[Place]:
             yield Place(i, p, next(ordinal), name)
 
 
-def _storages(p: Tensor, state: Mapping[Tensor, dict]) -> set[tuple[int, int]]:
+Span = tuple[int, int]  # from where to where in memory
+
+
+def _meet(some: set[Span], others: set[Span]) -> bool:
+    return any(a[0] < b[1] and b[0] < a[1] for a in some for b in others)
+
+
+def _merged(spans: set[Span]) -> list[Span]:
+    """The same memory in rising order, none of it twice."""
+    merged: list[Span] = []
+    for begin, end in sorted(spans):
+        if merged and begin <= merged[-1][1]:
+            begin, end = merged[-1][0], max(merged.pop()[1], end)
+        merged.append((begin, end))
+    return merged
+
+
+def _storages(p: Tensor, state: Mapping[Tensor, dict]) -> set[Span]:
     """From where to where the storages lie that a step of `p` touches (none without a gradient)."""
     if p.grad is None:
         return set()
