@@ -1,6 +1,8 @@
 #include "plan.h"
 
 #include <cmath>
+#include <exception>
+#include <limits>
 #include <stdexcept>
 #include <unistd.h>
 
@@ -128,6 +130,7 @@ Plan::Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows)
             row.native = native;
             row.ordinal = ordinal++;
             row.group = &groups_[i];
+            ++row_count_;
         }
 }
 
@@ -154,9 +157,8 @@ int64_t Plan::check_until_answered(PyObject* param_groups, PyObject* state, int 
 }
 
 int64_t Plan::check_rows(PyObject* param_groups, PyObject* state, int threads) {
-    int64_t refused = collect_rows(param_groups, state);
+    const int64_t refused = collect_and_place(param_groups, state, threads);
     if (refused != fine) return refused;
-    place_rows(threads);
     writes_.clear();
     gradients_apart_ = true;
     for (PlanRow* row : active_)
@@ -164,11 +166,44 @@ int64_t Plan::check_rows(PyObject* param_groups, PyObject* state, int threads) {
     return find_shared_memory();
 }
 
-// Python's part: which tensors there are, and that they are of the kinds the kernels take.
-int64_t Plan::collect_rows(PyObject* param_groups, PyObject* state) {
-    static PyObject* const params = PyUnicode_InternFromString("params");
+// This thread collects rows while others, where that is worth it and tensors can be read without
+// Python, already find out where they lie.
+int64_t Plan::collect_and_place(PyObject* param_groups, PyObject* state, int threads) {
+    constexpr int64_t chunk = 64, all = std::numeric_limits<int64_t>::max();
     held_.clear();
     active_.clear();
+    active_.reserve(row_count_);  // so that no row moves while others read of it
+    std::atomic<int64_t> collected{0};
+    int64_t refused = other_groups;
+    std::exception_ptr failed;
+    const auto lead = [&] {
+        try {
+            refused = collect_rows(param_groups, state, collected);
+        } catch (...) {
+            failed = std::current_exception();
+        }
+        collected.store(all, std::memory_order_release);
+    };
+    const auto work = [&](int64_t job) {
+        int64_t begin = job * chunk, end = begin + chunk, ready;
+        for (int spin = 0; (ready = collected.load(std::memory_order_acquire)) < end; ++spin)
+            spin < 1000 ? pause_thread() : std::this_thread::yield();
+        if (ready == all) end = std::min(end, int64_t(active_.size()));
+        for (PlanRow* const* row = active_.data() + begin; begin < end; ++begin, ++row) {
+            if (begin + 2 < end) fetch_early(*row[2]);
+            place(**row);
+        }
+    };
+    const auto rows = int64_t(row_count_);
+    const bool alone = rows < 4 * chunk || total_ <= SMALL || !reader().without_python();
+    run_jobs(alone ? 1 : threads, (rows + chunk - 1) / chunk, work, lead);
+    if (failed) std::rethrow_exception(failed);
+    return refused;
+}
+
+// Python's part: which tensors there are, and that they are of the kinds the kernels take.
+int64_t Plan::collect_rows(PyObject* param_groups, PyObject* state, std::atomic<int64_t>& collected) {
+    static PyObject* const params = PyUnicode_InternFromString("params");
     if (size_t(PyList_GET_SIZE(param_groups)) != groups_.size()) return other_groups;
     StateWalk walk(state);
     for (size_t i = 0; i < groups_.size(); ++i) {
@@ -181,6 +216,7 @@ int64_t Plan::collect_rows(PyObject* param_groups, PyObject* state) {
             if (j + 3 < rows_[i].size()) fetch_objects(rows_[i][j + 3]);
             PyObject* own = walk.of(row.parameter);
             if (row.native && !collect(row, own)) return int64_t(row.ordinal);
+            collected.store(int64_t(active_.size()), std::memory_order_release);
         }
     }
     return fine;
@@ -206,19 +242,7 @@ bool Plan::collect(PlanRow& row, PyObject* own) {
     return true;
 }
 
-// The part without Python, on several threads where that is worth it and tensors can be read so.
-void Plan::place_rows(int threads) {
-    constexpr int64_t chunk = 64;
-    const auto n = int64_t(active_.size());
-    const bool alone = n < 4 * chunk || total_ <= SMALL || !reader().without_python();
-    run_jobs(alone ? 1 : threads, (n + chunk - 1) / chunk, [&](int64_t job) {
-        for (int64_t i = job * chunk; i < std::min(n, (job + 1) * chunk); ++i) {
-            if (i + 2 < n) fetch_early(*active_[size_t(i) + 2]);
-            place(*active_[size_t(i)]);
-        }
-    });
-}
-
+// Where every tensor of a row lies. Without Python where the reader is.
 void Plan::place(PlanRow& row) {
     row.laid = Laid::refused;
     const Placement count = reader().read(row.step_tensor);

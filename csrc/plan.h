@@ -98,9 +98,9 @@ private:
 
     int64_t check_until_answered(PyObject* param_groups, PyObject* state, int threads);
     int64_t check_rows(PyObject* param_groups, PyObject* state, int threads);
-    int64_t collect_rows(PyObject* param_groups, PyObject* state);
+    int64_t collect_and_place(PyObject* param_groups, PyObject* state, int threads);
+    int64_t collect_rows(PyObject* param_groups, PyObject* state, std::atomic<int64_t>& collected);
     bool collect(PlanRow& row, PyObject* own);
-    void place_rows(int threads);
     static void place(PlanRow& row);
     bool accept(PlanRow& row);
     bool is_elsewhere(const PlanRow& row, Stream s) const;
@@ -114,6 +114,7 @@ private:
     std::vector<Group> groups_;
     std::vector<std::vector<PlanRow>> rows_;
     std::vector<PlanRow*> active_;     // those with a gradient in this step
+    size_t row_count_ = 0;
     int64_t total_ = 0;                // elements of the last step
     std::vector<std::pair<uintptr_t, uintptr_t>> elsewhere_;
     bool stepping_ = false;

@@ -19,6 +19,7 @@
 class Pool {
 public:
     using Work = std::function<void(int64_t job)>;
+    using Lead = std::function<void()>;
 
     // The pool of this process. A forked child gets its own: threads do not survive a fork, nor does
     // a lock that another thread held, so that none is taken here. Pools are never destroyed:
@@ -34,9 +35,11 @@ public:
     }
 
     // Runs jobs 0 .. count-1 on up to `threads` threads; alone while another caller has the pool.
-    void run(int threads, int64_t count, const Work& work) {
+    // `lead` is what the caller does before its first job.
+    void run(int threads, int64_t count, const Work& work, const Lead& lead = {}) {
         std::unique_lock turn(turn_, std::try_to_lock);
         if (!turn.owns_lock()) {
+            if (lead) lead();
             for (int64_t job = 0; job < count; ++job) work(job);
             return;
         }
@@ -51,6 +54,7 @@ public:
             places_ = helpers;
         }
         helpers == 1 ? wake_.notify_one() : wake_.notify_all();
+        if (lead) lead();
         take_jobs();
         for (int spin = 0; spin < 2000 && busy_.load(std::memory_order_acquire) > 0; ++spin) pause_thread();
         std::unique_lock guard(lock_);

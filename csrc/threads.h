@@ -20,8 +20,8 @@ public:
     // OpenMP's threads do not survive a fork, and its runtime waits for them.
     bool usable() const { return region_ && owner_ == getpid(); }
 
-    void run(int threads, int64_t count, const Pool::Work& work) const {
-        Jobs jobs{{}, count, &work, float_mode()};
+    void run(int threads, int64_t count, const Pool::Work& work, const Pool::Lead& lead) const {
+        Jobs jobs{{}, count, &work, &lead, std::this_thread::get_id(), float_mode()};
         region_(take, &jobs, unsigned(threads), 0);
     }
 
@@ -32,12 +32,15 @@ private:
         std::atomic<int64_t> next;
         int64_t count;
         const Pool::Work* work;
+        const Pool::Lead* lead;
+        std::thread::id caller;
         uint64_t mode;
     };
 
     static void take(void* data) {
         Jobs& jobs = *static_cast<Jobs*>(data);
         const FloatMode mode(jobs.mode);
+        if (*jobs.lead && std::this_thread::get_id() == jobs.caller) (*jobs.lead)();
         for (int64_t job; (job = jobs.next.fetch_add(1, std::memory_order_relaxed)) < jobs.count;)
             (*jobs.work)(job);
     }
@@ -51,14 +54,16 @@ inline TorchThreads& torch_threads() {
     return instance;
 }
 
-// Runs jobs 0 .. count-1, on this thread alone where that is all there is to do.
-inline void run_jobs(int threads, int64_t count, const Pool::Work& work) {
+// Runs jobs 0 .. count-1, on this thread alone where that is all there is to do. `lead` is what this
+// thread does first, while others begin with the jobs already.
+inline void run_jobs(int threads, int64_t count, const Pool::Work& work, const Pool::Lead& lead = {}) {
     threads = int(std::min<int64_t>(threads, count));
     if (threads <= 1) {
+        if (lead) lead();
         for (int64_t job = 0; job < count; ++job) work(job);
     } else if (torch_threads().usable()) {
-        torch_threads().run(threads, count, work);
+        torch_threads().run(threads, count, work, lead);
     } else {
-        Pool::here().run(threads, count, work);
+        Pool::here().run(threads, count, work, lead);
     }
 }

@@ -23,15 +23,19 @@ void work_through(long jobs, unsigned seed) {
     std::mt19937 random(seed);
     std::vector<long> runs(MOST);
     bool slow = false;
+    std::atomic<bool> led{false};
+    const Pool::Lead lead = [&] { led = true; };  // every job waits for it
     const Pool::Work work = [&](int64_t job) {
         for (int i = 0; slow && i < 5000; ++i) pause_thread();
+        while (!led) std::this_thread::yield();
         ++runs[size_t(job)];
     };
     for (long done = 0; done < jobs;) {
         const int64_t count = 1 + random() % MOST;
         runs.assign(MOST, 0);
         slow = random() % 1024 == 0;
-        Pool::here().run(2 + int(random() % 6), count, work);
+        led = false;
+        Pool::here().run(2 + int(random() % 6), count, work, lead);
         for (int64_t job = 0; job < MOST; ++job)
             if (runs[size_t(job)] != (job < count)) fail("a job was lost or done twice");
         done += count;
