@@ -29,8 +29,9 @@ enum class Laid : uint8_t { refused, plainly, otherwise };
 // Fills the row's pointers, formats, count and dimensions from where its streams lie (without a
 // format: not used). Refused is what the kernels must not touch: other shapes or formats, no memory
 // or an address between two elements, an element in two places, state that is not laid out like its
-// parameter. `otherwise` is what may be a lazily negated or conjugated view for all that is known
-// here: torch makes them of strided, of complex and of single numbers.
+// parameter. `otherwise` is what may be a lazily negated or conjugated view: torch makes them of
+// complex numbers, so that they have strides, are complex or a single number (unless as_strided() or
+// a private function has hidden it).
 Laid lay_out(Row& row, const Placement (&at)[STREAMS]);
 
 // From where to where a stream of the row reaches.

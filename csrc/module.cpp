@@ -112,7 +112,9 @@ NB_MODULE(_native, m) {
         plan.set_elsewhere(std::move(spans));
     });
     m.def("check", [](Plan& plan, const nb::list& groups, const nb::dict& state) {
-        return plan.check(groups.ptr(), state.ptr());
+        const int64_t refused = plan.check(groups.ptr(), state.ptr());
+        if (refused == Plan::raised) throw nb::python_error();
+        return refused;
     });
     m.def("step", [](Plan& plan, const nb::list& groups, const nb::dict& state, int threads,
                      nb::handle increment_version) {

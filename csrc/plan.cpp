@@ -140,20 +140,21 @@ bool LazyViews::ask() {
     if (!std::exchange(unanswered_, false)) return false;
     for (auto& [tensor, answer] : known_) {
         if (std::exchange(answer.asked, true)) continue;
-        const auto says = [of = tensor](PyObject* method) {
-            return Ref(PyObject_CallMethodNoArgs(of, method)).object == Py_True;
+        const auto says = [of = tensor](PyObject* method) {  // an error is left for the caller
+            return PyErr_Occurred() || Ref(PyObject_CallMethodNoArgs(of, method)).object != Py_False;
         };
         answer.lazy = says(is_neg) || (answer.complex && says(is_conj));
     }
-    return true;
+    return !PyErr_Occurred();
 }
 
 int64_t Plan::check_until_answered(PyObject* param_groups, PyObject* state, int threads) {
     int64_t refused;
-    do refused = check_rows(param_groups, state, threads);
-    while (lazy_.ask());
-    PyErr_Clear();
-    return refused;
+    do {
+        refused = check_rows(param_groups, state, threads);
+        PyErr_Clear();
+    } while (lazy_.ask());
+    return PyErr_Occurred() ? raised : refused;
 }
 
 int64_t Plan::check_rows(PyObject* param_groups, PyObject* state, int threads) {
@@ -238,6 +239,10 @@ bool Plan::collect(PlanRow& row, PyObject* own) {
     }
     row.step_tensor = PyDict_GetItemWithError(own, step);
     if (!row.step_tensor || !torch_types.is_plain(row.step_tensor)) return false;
+    if (!reader().without_python()) {
+        for (Stream s : {V, M, B}) held_.emplace_back(Py_XNewRef(row.tensor[s]));
+        held_.emplace_back(Py_NewRef(row.step_tensor));
+    }
     active_.push_back(&row);
     return true;
 }
@@ -290,18 +295,19 @@ bool Plan::is_elsewhere(const PlanRow& row, Stream s) const {
 // Marks the rows that must be stepped one after the other, because one writes what another reads
 // or writes. Returns the row whose gradient lies across its own parameter or state, or `fine`.
 int64_t Plan::find_shared_memory() {
+    int64_t crossed = fine;
     if (writes_ != known_) {
-        find_tangled();
+        crossed = find_tangled();
         gradients_apart_ = false;
     }
     if (gradients_apart_) return fine;
-    int64_t crossed = fine;
     for (PlanRow* row : active_)
         if (!place_gradient(*row)) crossed = int64_t(row->ordinal);
+    if (crossed != fine) known_.clear();
     return crossed;
 }
 
-void Plan::find_tangled() {
+int64_t Plan::find_tangled() {
     known_ = writes_;
     sorted_ = writes_;
     std::sort(sorted_.begin(), sorted_.end(), [](const Write& a, const Write& b) { return a.begin < b.begin; });
@@ -310,13 +316,16 @@ void Plan::find_tangled() {
         row->tangled = false;
         row->gradient = {};
     }
+    int64_t crossed = fine;
     const Write* reach = nullptr;  // of the writes so far, the one that ends last
     for (const Write& next : sorted_) {
+        if (reach && reach->end > next.begin && reach->row == next.row) crossed = int64_t(next.row->ordinal);
         if (reach && reach->end > next.begin)
             any_tangled_ = reach->row->tangled = next.row->tangled = true;
         if (!reach || next.end > reach->end) reach = &next;
     }
     for (PlanRow* row : active_) row->in_order = row->tangled;
+    return crossed;
 }
 
 // A gradient may be its own parameter, element by element. Where it touches memory that another
@@ -325,18 +334,23 @@ bool Plan::place_gradient(PlanRow& row) {
     const auto [begin, end] = span(row, G);
     if (row.gradient == std::pair(begin, end)) return true;
     row.gradient = {};
+    bool itself = false;
     auto next = std::upper_bound(sorted_.begin(), sorted_.end(), end - 1,
                                  [](const char* at, const Write& write) { return at < write.begin; });
     while (row.count > 0 && next != sorted_.begin()) {
         const Write& write = *--next;
         if (write.end > begin) {
-            const bool itself = write.row == &row;
-            if (itself && (row.data[G] != row.data[P] || !row.dimensions.empty())) return false;
-            if (!itself) row.in_order = write.row->in_order = true;
+            if (write.row != &row) {
+                row.in_order = write.row->in_order = true;
+            } else if (row.data[G] != row.data[P] || row.format[G] != row.format[P] || !row.dimensions.empty()) {
+                return false;
+            } else {
+                itself = true;
+            }
         }
         if (!any_tangled_ && write.end <= begin) break;
     }
-    if (!row.in_order) row.gradient = {begin, end};
+    if (!row.in_order && !itself) row.gradient = {begin, end};
     return true;
 }
 
@@ -360,6 +374,7 @@ private:
 
 int64_t Plan::check(PyObject* param_groups, PyObject* state) {
     const Turn turn(*this);
+    const WithoutCollection atomic;
     return check_until_answered(param_groups, state, 1);
 }
 
@@ -367,6 +382,7 @@ PyObject* Plan::step(PyObject* param_groups, PyObject* state, int threads, PyObj
     const Turn turn(*this);
     WithoutCollection atomic;
     const int64_t refused = check_until_answered(param_groups, state, threads);
+    if (refused == raised) return nullptr;
     if (refused == fine) {
         const Ref written(parameters());
         const Ref done(PyObject_CallOneArg(increment_version, written.object));
@@ -390,6 +406,7 @@ void Plan::execute(int threads, WithoutCollection& atomic) {
     int64_t filled = 0;
     total_ = 0;
     for (PlanRow* row : active_) {
+        if (row->in_order) prepare(*row, *row->group);  // it may share its count with one before
         *row->step += 1;
         total_ += row->count;
         if (row->in_order) {

@@ -79,9 +79,10 @@ public:
     void set_group(size_t i, const Group& group) { groups_.at(i) = group; }
     // Memory, from where to where in rising order, that is stepped elsewhere: rows in it are refused.
     void set_elsewhere(std::vector<std::pair<uintptr_t, uintptr_t>> spans) { elsewhere_ = std::move(spans); }
-    static constexpr int64_t fine = -1, other_groups = -2;
+    static constexpr int64_t fine = -1, other_groups = -2, raised = -3;
     // `fine` when every native row can be stepped as it is now; else the number of the first that
-    // cannot, or `other_groups` when these are not the groups of the plan. Nothing is written.
+    // cannot, `other_groups` when these are not the groups of the plan, or
+    // `raised` with a Python error. Nothing is written.
     int64_t check(PyObject* param_groups, PyObject* state);
     // Checks and, where all is `fine`, steps every row and counts one step. `increment_version`
     // (torch.autograd.graph's) is told which parameters are written. Null for a Python error.
@@ -105,7 +106,7 @@ private:
     bool accept(PlanRow& row);
     bool is_elsewhere(const PlanRow& row, Stream s) const;
     int64_t find_shared_memory();
-    void find_tangled();
+    int64_t find_tangled();
     bool place_gradient(PlanRow& row);
     void execute(int threads, WithoutCollection& atomic);
     PyObject* parameters();

@@ -32,6 +32,8 @@ public:
         find(dtype_, "aoti_torch_get_dtype");
         find(device_, "aoti_torch_get_device_type");
         find(layout_, "aoti_torch_get_layout");
+        find(storage_size_, "aoti_torch_get_storage_size");
+        find(storage_offset_, "aoti_torch_get_storage_offset");
         find_code(cpu_, "aoti_torch_device_type_cpu");
         find_code(strided_, "aoti_torch_layout_strided");
         for (Kind& kind : kinds_) find_code(kind.code, kind.name);
@@ -65,7 +67,8 @@ public:
             int64_t dim, *sizes, *strides;
             if (data_(handle, &data) || dim_(handle, &dim) || sizes_(handle, &sizes) || strides_(handle, &strides))
                 return {};
-            return {static_cast<char*>(data), kind.format, kind.complex, int(dim), sizes, strides};
+            const Placement p{static_cast<char*>(data), kind.format, kind.complex, int(dim), sizes, strides};
+            return lies_within_storage(handle, p) ? p : Placement{};
         }
         return {};
     }
@@ -81,6 +84,17 @@ private:
         int32_t code = -1;
     };
 
+    // A storage can be cut under its tensor, which torch does not look at either.
+    bool lies_within_storage(void* handle, const Placement& p) const {
+        int64_t bytes, first, last = 0;
+        if (storage_size_(handle, &bytes) || storage_offset_(handle, &first)) return false;
+        for (int d = 0; d < p.ndim; ++d) {
+            if (p.shape[d] == 0) return true;
+            last += (p.shape[d] - 1) * p.strides[d];
+        }
+        return (first + last + 1) * size_of(p.format) * (p.complex ? 2 : 1) <= bytes;
+    }
+
     static void* inside_at(PyObject* tensor, size_t offset) {
         void* inside;
         std::memcpy(&inside, reinterpret_cast<char*>(tensor) + offset, sizeof inside);
@@ -88,7 +102,7 @@ private:
     }
 
     Get<void*> data_ = nullptr;
-    Get<int64_t> dim_ = nullptr;
+    Get<int64_t> dim_ = nullptr, storage_size_ = nullptr, storage_offset_ = nullptr;
     Get<int64_t*> sizes_ = nullptr, strides_ = nullptr;
     Get<int32_t> dtype_ = nullptr, device_ = nullptr, layout_ = nullptr;
     int32_t cpu_ = 0, strided_ = 0;

@@ -106,7 +106,10 @@ private:
         const Ref row(PyObject_CallOneArg(describe_, tensor));
         if (!row.object) return false;
         const Py_ssize_t n = PyTuple_GET_SIZE(row.object);
-        std::vector<int64_t>& kept = kept_[turn_++ % kept_.size()];
+        // For as many tensors as one row has, and its step count.
+        static thread_local std::vector<int64_t> shapes[STREAMS + 1];
+        static thread_local size_t turn = 0;
+        std::vector<int64_t>& kept = shapes[turn++ % (STREAMS + 1)];
         kept.assign(size_t(n), 0);
         for (Py_ssize_t i = 0; i < n; ++i)
             kept[size_t(i)] = PyLong_AsLongLong(PyTuple_GET_ITEM(row.object, i));
@@ -122,9 +125,6 @@ private:
     std::optional<StableReader> stable_;
     int (*view_)(void*, DLTensor*) = nullptr;
     PyObject* describe_ = nullptr;
-    // Shapes read through Python, kept for as many tensors as one row has (and its step count).
-    std::vector<std::vector<int64_t>> kept_{STREAMS + 1};
-    size_t turn_ = 0;
 };
 
 inline TensorReader& reader() {

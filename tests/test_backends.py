@@ -173,7 +173,7 @@ def differentiable_group():
 FALLS_BACK = {
     subclass: "parameter is a Subclassed, a subclass of Tensor",
     lazy_gradient: "gradient is a lazy negative or conjugate view",
-    declined_layout: "overlaps itself, its gradient or its state; the C++ kernel declines it",
+    declined_layout: "lies where the C++ kernel cannot step it",
     unaligned: "parameter is not aligned in memory",
     shared_with_a_slow_row: "shares memory with a tensor that is stepped by reference",
     differentiable_group: "differentiable=True: autograd follows the step",

@@ -84,6 +84,10 @@ def freed(opt, p):
     p.untyped_storage().resize_(0)
 
 
+def cut(opt, p):
+    p.untyped_storage().resize_(16)
+
+
 def freed_gradient(opt, p):
     p.grad.untyped_storage().resize_(0)
 
@@ -129,6 +133,7 @@ SPOILED = {
     overlapping_itself: (ValueError, "overlaps itself", "optimize the tensor that it is a view of"),
     on_meta: (ValueError, "is on the meta device", "to_empty()"),
     freed: (ValueError, "has lost its memory: 0 bytes", "48 are needed"),
+    cut: (ValueError, "has lost its memory: 16 bytes", "48 are needed"),
     freed_gradient: (ValueError, "the gradient of", "has lost its memory"),
     freed_state: (ValueError, "state 'momentum_buffer' of", "has lost its memory"),
     float8_parameter: (TypeError, "dtype must be one of float32", "got torch.float8_e4m3fn"),
@@ -184,6 +189,22 @@ def test_a_bad_row_in_the_first_step_leaves_no_state_behind(spoil, compiler):
     with pytest.raises((TypeError, ValueError), match="parameter 2 of group 0"):
         opt.step()
     assert not opt.state
+
+
+@pytest.mark.parametrize("kind", [nn.Parameter, Subclassed])
+def test_an_inference_tensor_stops_the_step_outside_of_inference_mode(kind, compiler):
+    with torch.inference_mode():
+        p = kind(torch.ones(3))
+        p.grad = torch.ones(3)
+    opt = RMSProp([first := nn.Parameter(torch.ones(3)), p])
+    first.grad = torch.ones(3)
+    with pytest.raises(RuntimeError) as caught:
+        opt.step()
+    assert one_line(caught.value, "parameter 1 of group 0 is an inference tensor", "its clone()")
+    assert (first.tolist(), len(opt.state)) == ([1, 1, 1], 0)
+    with torch.inference_mode():
+        opt.step()
+    assert {float(state["step"]) for state in opt.state.values()} == {1}
 
 
 def test_a_parameter_in_two_groups_is_refused_and_the_group_not_added():

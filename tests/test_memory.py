@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from twins import apart, copies, gradient_of, layouts, pair, parameters, set_gradients, walk
 
 from meansquare import RMSProp
@@ -234,6 +235,95 @@ def test_order_holds_between_rows_of_different_backends(slow):
     assert apart(opts) <= ROUNDING
 
 
+def other_format(p):
+    p.grad_dtype = None
+    return p.detach().view(torch.bfloat16)[: len(p)]
+
+
+@pytest.mark.parametrize("gradient", [other_format, lambda p: p.detach()], ids=["half", "same"])
+def test_a_gradient_in_its_parameters_memory_counts_as_it_was_before_the_step(gradient):
+    source = torch.Generator().manual_seed(0)
+    p = nn.Parameter(torch.randn(5000, generator=source))
+    q = nn.Parameter(p.detach().clone())
+    q.grad_dtype = None
+    q.grad = gradient(p).clone()
+    p.grad = gradient(p)
+    for own in (p, q):
+        RMSProp([own]).step()
+    assert torch.equal(p.nan_to_num(7), q.nan_to_num(7))
+
+
+def test_a_parameter_that_is_turned_in_its_own_memory_is_seen():
+    ours, theirs = [nn.Parameter(torch.arange(16.0).view(4, 4).clone()) for _ in range(2)]
+    opts = RMSProp([ours]), torch.optim.RMSprop([theirs])
+    for turned in (False, True):
+        for p, opt in zip((ours, theirs), opts, strict=True):
+            if turned:
+                p.data = p.data.t()
+                for state in opt.state.values():
+                    state["square_avg"] = state["square_avg"].t()
+            p.grad = p.detach().t().t() if p is ours else p.detach().clone()
+            if turned:
+                p.grad = p.detach().t() if p is ours else p.detach().t().clone()
+            opt.step()
+    assert apart(opts) <= ROUNDING
+
+
+def test_a_parameter_given_twice_counts_each_of_its_steps():
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        opt = RMSProp([p := nn.Parameter(torch.ones(3))] * 2, lr=0.01, bias_correction=True)
+    single = RMSProp([q := nn.Parameter(torch.ones(3))], lr=0.01, bias_correction=True)
+    p.grad, q.grad = torch.ones(3), torch.ones(3)
+    for _ in range(3):
+        opt.step()
+        single.step()
+        single.step()
+    assert torch.equal(p, q)
+
+
+def test_state_in_the_memory_of_its_parameter_goes_to_torch_operations(capsys):
+    opt = RMSProp([p := nn.Parameter(torch.ones(4))], momentum=0.9)
+    walk((opt,), 2)
+    opt.state[p]["momentum_buffer"] = p.detach()
+    walk((opt,), 1)
+    opt.explain()
+    assert "lies where the C++ kernel cannot step it" in capsys.readouterr().out
+
+
+class Spoiler(TorchFunctionMode):
+    """Runs Python at whatever torch is asked for, and throws state away then."""
+
+    def __init__(self, opt):
+        super().__init__()
+        self.opt, self.asked = opt, []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.asked.append(func)
+        for state in self.opt.state.values():
+            state["square_avg"] = state["square_avg"].clone()
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_under_a_torch_function_mode_runs_none_of_its_python():
+    opt = RMSProp([nn.Parameter(torch.ones(100)) for _ in range(50)])
+    walk((opt,), 2)
+    with Spoiler(opt) as mode:
+        opt.step()
+    assert mode.asked == []
+    with torch.device("cpu"):
+        walk((opt,), 1)
+    assert {float(state["step"]) for state in opt.state.values()} == {4}
+
+
+def test_state_made_and_loaded_in_inference_mode_is_written_outside_of_it():
+    opt = RMSProp([nn.Parameter(torch.ones(4)), Subclassed(torch.ones(4))], momentum=0.9)
+    walk((opt,), 1)
+    with torch.inference_mode():
+        opt.load_state_dict(opt.state_dict())
+    walk((opt,), 2)
+    assert {float(state["step"]) for state in opt.state.values()} == {3}
+
+
 class Subclassed(nn.Parameter):
     """Stepped by reference."""
 
@@ -269,12 +359,16 @@ def test_parameters_whose_storages_overlap_are_stepped_in_turn(kind):
 def test_a_row_that_is_stepped_by_reference_lets_the_table_stand():
     opt = RMSProp([Subclassed(torch.ones(4)), nn.Parameter(torch.ones(4))])
     walk((opt,), 2)
+    opt.add_param_group({"params": [p := nn.Parameter(torch.ones(6))]})
+    walk((opt,), 1)
+    p.grad = torch.as_strided(p.detach(), (6,), (0,))  # over itself: declined as it lies
+    opt.step()
     table = opt._plan._native
-    walk((opt,), 2)
+    opt.step()
     assert opt._plan._native is table
     opt.param_groups[0]["momentum"] = 0.9
     walk((opt,), 1)
-    assert all(state["momentum_buffer"].any() for state in opt.state.values())
+    assert all(opt.state[p]["momentum_buffer"].any() for p in opt.param_groups[0]["params"])
 
 
 @pytest.mark.parametrize("kind", [RMSProp, torch.optim.RMSprop])

@@ -158,7 +158,8 @@ class RMSProp(Optimizer):
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             changed = before(self, state_dict)
             state_dict = state_dict if changed is None else changed
-        state, groups = loaded(self.param_groups, state_dict)
+        with torch.inference_mode(False):  # state is to be written outside of it, too
+            state, groups = loaded(self.param_groups, state_dict)
         for i, (ours, theirs) in enumerate(zip(self.param_groups, groups, strict=True)):
             _check(ours | theirs, f" in group {i} of the state dict")
         self.__setstate__({"state": state, "param_groups": groups})

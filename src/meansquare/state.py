@@ -243,7 +243,7 @@ def _check_buffer(p: Tensor, value: Any, what: str) -> None:
 def lacking(p: Tensor, state: Mapping[str, Any], hyper: Hyper) -> dict[str, Any]:
     """What the state of `p` needs for a step and does not have, or not laid out like `p`."""
     step, new = state.get("step", 0.0), {}
-    if not isinstance(step, Tensor) or step.dtype != torch.float64 or step.device.type != "cpu":
+    if not isinstance(step, Tensor) or not _is_count(step):
         new["step"] = _count(step)
     like = torch.empty_like(p, dtype=STATE_DTYPES[p.dtype], requires_grad=False)
     for name in hyper.spec.buffers:
@@ -255,6 +255,12 @@ def lacking(p: Tensor, state: Mapping[str, Any], hyper: Hyper) -> dict[str, Any]
     return new
 
 
+def _is_count(step: Tensor) -> bool:
+    """Whether it is a count as `_count` makes them, which a step can raise."""
+    kind = (step.dtype, step.device.type, step.dim(), step.is_inference())
+    return kind == (torch.float64, "cpu", 0, False)
+
+
 def _count(step: Any) -> Tensor:
     # float64 counts on past 2**24 steps, where float32 stands still.
     return torch.tensor(float(step), dtype=torch.float64)
@@ -263,5 +269,5 @@ def _count(step: Any) -> Tensor:
 def laid_out_like(like: Tensor, value: Tensor) -> Tensor:
     """`value` with the dtype, device and memory layout of `like`; itself where it has them."""
     same = (value.dtype, value.device, value.stride()) == (like.dtype, like.device, like.stride())
-    lazy = value.is_conj() or value.is_neg()
-    return value if same and not lazy else torch.empty_like(like).copy_(value)
+    other = value.is_conj() or value.is_neg() or value.is_inference()
+    return value if same and not other else torch.empty_like(like).copy_(value)

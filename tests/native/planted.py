@@ -12,7 +12,8 @@ LARGE = 1 << 20  # elements; such a step lets go of the GIL
 
 
 def overflow() -> None:
-    """A step after the storage has shrunk under its tensor."""
+    """A step after the storage has shrunk under its tensor, which DLPack does not tell."""
+    cpu.connect(cpu.native, "DLPack")
     opt = RMSProp([p := torch.ones(64)])
     for size in (256, 64):
         p.untyped_storage().resize_(size)

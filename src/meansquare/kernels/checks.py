@@ -45,6 +45,11 @@ def _check_parameter(p: Tensor, name: str) -> None:
             f"RMSProp: {name} is on the meta device and has no values; "
             "give its module some with to_empty() before it is stepped"
         )
+    if p.is_inference() and not torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            f"RMSProp: {name} is an inference tensor, which torch lets nobody write outside "
+            "torch.inference_mode(); optimize its clone()"
+        )
     if _overlaps_itself(p):
         raise ValueError(
             f"RMSProp: {name} is expanded or overlaps itself: several of its elements are one in "
@@ -62,6 +67,11 @@ def _check_gradient(p: Tensor, gradient: Tensor, name: str) -> None:
         raise TypeError(
             f"RMSProp: got a gradient of {gradient.dtype} for {p.dtype} in {name}; "
             f"cast it to {p.dtype}"
+        )
+    if gradient.device != p.device:
+        raise ValueError(
+            f"RMSProp: got a gradient on {gradient.device} for {name} on {p.device}; "
+            "set it to None where the parameter was moved"
         )
     if gradient.shape != p.shape:
         raise ValueError(

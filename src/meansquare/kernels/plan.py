@@ -1,9 +1,10 @@
 """Which kernel steps which parameter: kept between steps and checked anew in each."""
 
+import functools
 import itertools
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from meansquare.rules import fold
 from meansquare.spec import Hyper
 from meansquare.state import lacking, parameter_names
 
-_DECLINED = "memory overlaps itself, its gradient or its state; the C++ kernel declines it"
+_DECLINED = "lies where the C++ kernel cannot step it: over its own gradient, state or another's"
 _NO_LIST = "the params of a group are not in a list"
 _SHARED = "shares memory with a tensor that is stepped by reference"
 _FINE = -1
@@ -41,11 +42,13 @@ class Plan:
         self._native: Any = None
         self._places: list[Place] = []
         self._fallbacks: list[Place] = []
-        self._choices: dict[int, Choice] = {}
+        self._chosen: dict[int, Choice] = {}  # by what each parameter is
+        self._choices: dict[int, Choice] = {}  # and by how they lie beside each other
+        self._lying: dict[int, Any] = {}
         self._differentiable: list[bool] = []
         self._set: list[Hyper | None] = []
-        self._process = os.getpid()
         self._lock = threading.RLock()
+        self._process = os.getpid()
 
     def step(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         """Step every parameter that has a gradient. An error leaves all of them as they were."""
@@ -80,7 +83,9 @@ class Plan:
                 return False
             if p.grad is None:
                 continue
-            if choose(p, p.grad, differentiable) != self._choices[place.ordinal]:
+            if choose(p, p.grad, differentiable) != self._chosen[place.ordinal]:
+                return False
+            if self._lies(place, state) != self._lying[place.ordinal]:
                 return False
             check_tensors(p, state.get(p, {}), place.name, differentiable=differentiable)
             if lacking(p, state.get(p, {}), hypers[place.group]):
@@ -108,7 +113,8 @@ class Plan:
         """Step all rows of the kernels at once; False, and nothing written, where one refuses."""
         self._set_groups(hypers)
         threads = torch.get_num_threads()
-        return cpu.native.step(self._native, groups, state, threads, _INCREMENT) == _FINE
+        step = functools.partial(cpu.native.step, self._native, groups, state, threads, _INCREMENT)
+        return _without_modes(step) == _FINE
 
     def _set_groups(self, hypers: Sequence[Hyper]) -> None:
         for i, hyper in enumerate(hypers[: len(self._set)]):
@@ -138,22 +144,33 @@ class Plan:
         for place in active:
             p, differentiable = place.parameter, self._differentiable[place.group]
             check_tensors(p, state.get(p, {}), place.name, differentiable=differentiable)
-        with torch.inference_mode(False):
-            for place in active:
-                p = place.parameter
-                state[p] |= lacking(p, state[p], hypers[place.group])  # at once: it may be saved
-        self._places = places
-        self._choices = {
+        chosen = {
             place.ordinal: choose(p := place.parameter, p.grad, self._differentiable[place.group])
             for place in places
         }
+        with torch.inference_mode(False):
+            new = [
+                (p := place.parameter, lacking(p, state.get(p, {}), hypers[place.group]))
+                for place in active
+            ]
+        for p, values in new:
+            state[p] |= values  # at once: another thread may be saving it
+        self._places, self._chosen, self._choices = places, chosen, dict(chosen)
         if cpu.native is not None:
             self._build_native(groups, state, hypers)
         self._fallbacks = [
             place for place in places if self._choices[place.ordinal].kernel != "cpu"
         ]
+        self._lying = {place.ordinal: self._lies(place, state) for place in self._fallbacks}
         if self._native is not None:
             self._fence(state)
+
+    def _lies(self, place: Place, state: dict) -> Any:
+        """What may change for the kernels to take a row that they declined as it lay."""
+        p = place.parameter
+        if p.grad is None or self._chosen[place.ordinal].kernel != "cpu":
+            return None
+        return p.data_ptr(), p.stride(), p.grad.dtype, len(_storages(p, state))
 
     def _build_native(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         while True:
@@ -165,7 +182,7 @@ class Plan:
             self._native = cpu.native.Plan(table)
             self._set = [None] * len(groups)
             self._set_groups(hypers)
-            refused = cpu.native.check(self._native, groups, state)
+            refused = _without_modes(lambda: cpu.native.check(self._native, groups, state))
             if refused == _FINE:
                 return
             if refused < 0:
@@ -193,6 +210,14 @@ def _places(groups: list[dict]) -> Iterator[Place]:
     for i, group in enumerate(groups):
         for p, name in zip(group["params"], parameter_names(i, group), strict=True):
             yield Place(i, p, next(ordinal), name)
+
+
+def _without_modes(call: Callable[[], int]) -> int:
+    """Without `torch.device(...)` and its like, which have torch run Python at each `p.grad`."""
+    if not torch._C._len_torch_function_stack():
+        return call()
+    with torch._C.DisableTorchFunction():
+        return call()
 
 
 Span = tuple[int, int]  # from where to where in memory

@@ -12,7 +12,7 @@ from meansquare.kernels.storage import (
     random_bits,
     round_stochastically,
 )
-from meansquare.rules import Coefficients, fold, rmsprop
+from meansquare.rules import Coefficients, Streams, fold, rmsprop
 from meansquare.spec import Hyper
 
 
@@ -27,30 +27,32 @@ class Row:
 
 
 def step(row: Row) -> None:
-    """Write parameter, state and step count of one row."""
+    """Write parameter, state and step count of one row, after all of it is computed."""
     p, state = row.parameter, row.state
-    state["step"] += 1
-    t = float(state["step"])
+    t = float(state["step"]) + 1
     h = fold(row.hyper, t, precision_of(p))
     buffers = {name: _real(state[name]) for name in row.hyper.spec.buffers}
-    new = _run(row, h, buffers)
+    out = _run(row, h, buffers)
+    new = out.p
     if p.dtype in (torch.bfloat16, torch.float16):
         key = dice_key(row.hyper.seed, row.ordinal, int(t))
         new = round_stochastically(new, p.dtype, random_bits(p, key))
     p.copy_(torch.complex(new[..., 0], new[..., 1]) if p.is_complex() else new)
+    for name, buffer in buffers.items():
+        buffer.copy_(getattr(out, LETTERS[name]))
+    state["step"] += 1
 
 
-def _run(row: Row, h: Coefficients, buffers: dict[str, Tensor]) -> Tensor:
-    """What the parameter becomes, as real numbers; the buffers are written."""
+LETTERS = {"square_avg": "v", "grad_avg": "m", "momentum_buffer": "b"}
+
+
+def _run(row: Row, h: Coefficients, buffers: dict[str, Tensor]) -> Streams:
+    """What parameter and buffers become, as real numbers."""
     gradient = row.parameter.grad
     assert gradient is not None
     p, dtype = _real(row.parameter), buffers["square_avg"].dtype
-    names = {"v": "square_avg", "m": "grad_avg", "b": "momentum_buffer"}
-    streams = {letter: buffers[name] for letter, name in names.items() if name in buffers}
-    out = rmsprop(row.hyper.spec, h, p.to(dtype), _real(gradient).to(dtype), **streams)
-    for letter, buffer in streams.items():
-        buffer.copy_(getattr(out, letter))
-    return out.p
+    streams = {LETTERS[name]: buffer for name, buffer in buffers.items()}
+    return rmsprop(row.hyper.spec, h, p.to(dtype), _real(gradient).to(dtype), **streams)
 
 
 def _real(t: Tensor) -> Tensor:
