@@ -162,6 +162,7 @@ int64_t Plan::check_rows(PyObject* param_groups, PyObject* state, int threads) {
     if (refused != fine) return refused;
     writes_.clear();
     gradients_apart_ = true;
+    total_ = 0;
     for (PlanRow* row : active_)
         if (!accept(*row)) return int64_t(row->ordinal);
     return find_shared_memory();
@@ -273,6 +274,7 @@ bool Plan::accept(PlanRow& row) {
         if (row.laid == Laid::otherwise && lazy_.has(row.tensor[s], row.complex)) return false;
         if (!elsewhere_.empty() && is_elsewhere(row, Stream(s))) return false;
     }
+    total_ += row.count;
     row.in_order = row.tangled;
     gradients_apart_ = gradients_apart_ && row.gradient == span(row, G);
     for (Stream s : {P, V, M, B}) {
@@ -383,13 +385,17 @@ PyObject* Plan::step(PyObject* param_groups, PyObject* state, int threads, PyObj
     WithoutCollection atomic;
     const int64_t refused = check_until_answered(param_groups, state, threads);
     if (refused == raised) return nullptr;
-    if (refused == fine) {
+    if (refused != fine) return PyLong_FromLongLong(refused);
+    Ref done;
+    const auto raise_versions = [&] {
         const Ref written(parameters());
-        const Ref done(PyObject_CallOneArg(increment_version, written.object));
-        if (!done.object) return nullptr;
-        execute(threads, atomic);
-    }
-    return PyLong_FromLongLong(refused);
+        done = Ref(PyObject_CallOneArg(increment_version, written.object));
+    };
+    // While others begin to step, where this thread keeps the GIL: it does not fail for tensors.
+    const bool meanwhile = total_ <= BRIEF;
+    if (!meanwhile) raise_versions();
+    execute(threads, atomic, meanwhile ? Pool::Lead(raise_versions) : Pool::Lead());
+    return done.object ? PyLong_FromLongLong(refused) : nullptr;
 }
 
 PyObject* Plan::parameters() {
@@ -399,16 +405,15 @@ PyObject* Plan::parameters() {
     return list;
 }
 
-void Plan::execute(int threads, WithoutCollection& atomic) {
+// `lead` is what this thread has to do besides, while others begin to step.
+void Plan::execute(int threads, WithoutCollection& atomic, const Pool::Lead& lead) {
     std::vector<Segment> segments, in_order;
     std::vector<size_t> jobs{0};
     segments.reserve(writes_.size());
     int64_t filled = 0;
-    total_ = 0;
     for (PlanRow* row : active_) {
         if (row->in_order) prepare(*row, *row->group);  // it may share its count with one before
         *row->step += 1;
-        total_ += row->count;
         if (row->in_order) {
             in_order.push_back({row, 0, row->count});
             continue;
@@ -436,7 +441,7 @@ void Plan::execute(int threads, WithoutCollection& atomic) {
     }
     const WithoutGil others(total_ > BRIEF);
     for (const Segment& segment : in_order) run(segment, nullptr);
-    run_jobs(total_ > SMALL ? threads : 1, int64_t(jobs.size()) - 1, work);
+    run_jobs(total_ > SMALL ? threads : 1, int64_t(jobs.size()) - 1, work, lead);
 }
 
 // Keeps every tensor of this step alive to its end (of the gradients the check does).

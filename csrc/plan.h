@@ -108,7 +108,7 @@ private:
     int64_t find_shared_memory();
     int64_t find_tangled();
     bool place_gradient(PlanRow& row);
-    void execute(int threads, WithoutCollection& atomic);
+    void execute(int threads, WithoutCollection& atomic, const Pool::Lead& lead);
     PyObject* parameters();
     void hold();
 
@@ -116,7 +116,7 @@ private:
     std::vector<std::vector<PlanRow>> rows_;
     std::vector<PlanRow*> active_;     // those with a gradient in this step
     size_t row_count_ = 0;
-    int64_t total_ = 0;                // elements of the last step
+    int64_t total_ = 0;                // elements of this step, or the last
     std::vector<std::pair<uintptr_t, uintptr_t>> elsewhere_;
     bool stepping_ = false;
     std::vector<Ref> held_;            // what has to stay alive until the end of the step

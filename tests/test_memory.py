@@ -218,6 +218,20 @@ def test_a_backward_through_weights_that_a_step_has_changed_raises(kind):
         loss.backward()
 
 
+@pytest.mark.parametrize("size", [4, 1000, 200_000, 1_000_000])
+def test_every_step_raises_the_version_of_what_it_writes_and_of_nothing_else(size):
+    """As long as one thread steps, as several do, and as they do without the GIL."""
+    opt = RMSProp([nn.Parameter(torch.ones(size)) for _ in range(3)], momentum=0.9)
+    first, _, last = params = parameters(opt)
+    set_gradients(0, params)
+    last.grad = None
+    before = [p._version for p in params]
+    for _ in range(3):
+        opt.step()
+    assert [p._version - v for p, v in zip(params, before, strict=True)] == [3, 3, 0]
+    assert first.grad._version == 0
+
+
 def test_steps_in_inference_mode_leave_state_that_steps_outside_can_write():
     opt, plain = RMSProp(layouts(), momentum=0.9), RMSProp(layouts(), momentum=0.9)
     set_gradients(0, parameters(opt), parameters(plain))
