@@ -200,10 +200,14 @@ def test_a_small_step_starts_no_thread(kind_of_threads):
 
 IDLE = """
 def idle(work):
+    # The least of some spells: whatever else the process does adds to one or the other.
     work()
-    begin = ticks()
-    time.sleep(0.5)
-    return ticks() - begin
+    spells = []
+    for _ in range(5):
+        begin = ticks()
+        time.sleep(0.3)
+        spells.append(ticks() - begin)
+    return min(spells)
 
 torch.set_num_threads(3)
 print(idle(lambda: [torch.ones(300_000) for _ in range(200)]) if {beside_torch} else 0)
