@@ -121,9 +121,24 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "6-train": lambda: training(perceptron(8, 16, 16, 2), torch.randn(1, 8), "6 small tensors"),
 }
 
+
+class Subclassed(nn.Parameter):
+    """Stepped by torch operations, whatever the optimizer."""
+
+
+def one_of_a_subclass() -> tuple[Workload, Workload]:
+    """All tensors plain, and one more that no fused kernel takes."""
+    ordinary, mixed = tensors([1000] * 160), tensors([1000] * 160)
+    mixed.append(Subclassed(torch.randn(10)))
+    mixed[-1].grad = torch.randn(10)
+    name = "160 tensors of 1000, and one of a subclass"
+    return Workload("160 tensors", ordinary, repeats=20), Workload(name, mixed, repeats=20)
+
+
 SLOW_DOWNS: dict[str, Callable[[], tuple[Workload, Workload]]] = {
     "subnormal": gone_subnormal,
     "workers": beside_workers,
+    "subclass": one_of_a_subclass,
 }
 
 
@@ -142,7 +157,7 @@ def arms(params: list[Tensor]) -> dict[str, Step]:
 
 
 def floor(params: list[Tensor]) -> Step:
-    plan = cpu.native.Plan([[(p, True) for p in params]])
+    plan = cpu.native.Plan([[(p, type(p) is not Subclassed) for p in params]])
     coefficients = [0.0] * (len(fields(Coefficients)) - 1) + [LR]
     cpu.native.set_group(plan, 0, "floor", False, False, False, 0, 0.0, coefficients, coefficients)
     groups = [{"params": params}]

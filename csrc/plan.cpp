@@ -4,26 +4,11 @@
 #include <exception>
 #include <limits>
 #include <stdexcept>
-#include <unistd.h>
-
-// Keeps garbage collection, which may run any Python code, from between a check and its step.
-class WithoutCollection {
-public:
-    WithoutCollection() : enabled_(PyGC_Disable()) {}
-    WithoutCollection(const WithoutCollection&) = delete;
-    ~WithoutCollection() { end(); }
-    void end() {
-        if (std::exchange(enabled_, 0)) PyGC_Enable();
-    }
-
-private:
-    int enabled_;
-};
 
 namespace {
 
 constexpr int64_t JOB = 1 << 15;    // elements that a thread takes at a time
-constexpr int64_t SMALL = 1 << 17;  // elements in a step that one thread does (some 0.05 ms)
+constexpr int64_t SMALL = 1 << 17;  // elements in a step that one thread does: others would not wake sooner
 constexpr int64_t BRIEF = 1 << 19;  // and that keeps the GIL
 
 struct Segment {
@@ -39,24 +24,6 @@ PyObject* interned(Stream s) {
     return names[s];
 }
 
-// Lets other Python threads run while it lives.
-class WithoutGil {
-public:
-    explicit WithoutGil(bool needed) : saved_(needed ? PyEval_SaveThread() : nullptr) {}
-    WithoutGil(const WithoutGil&) = delete;
-    ~WithoutGil() {
-        if (!saved_) return;
-        try {
-            PyEval_RestoreThread(saved_);
-        } catch (...) {  // Python has ended and takes its thread down: not through these frames
-            for (;;) pause();
-        }
-    }
-
-private:
-    PyThreadState* saved_;
-};
-
 void prepare(PlanRow& row, const Group& group) {
     const bool wide = row.precision() == Format::float64;
     const double t = *row.step + 1;
@@ -70,52 +37,6 @@ void prepare(PlanRow& row, const Group& group) {
     row.own->float32.debias = float(debias);
     row.own->float64.debias = debias;
     row.coefficients = wide ? static_cast<const void*>(&row.own->float64) : &row.own->float32;
-}
-
-// Looks up the state of one parameter after another; fast while they come in the order of the dict.
-// By identity, as torch compares them, but without their hash, which is Python code.
-class StateWalk {
-public:
-    explicit StateWalk(PyObject* state) : state_(state) { advance(); }
-
-    PyObject* of(PyObject* parameter) {
-        PyObject* own = value_;
-        if (parameter != key_) return find(parameter);
-        advance();
-        return own;
-    }
-
-private:
-    void advance() {
-        if (!PyDict_Next(state_, &at_, &key_, &value_)) key_ = nullptr;
-    }
-    PyObject* find(PyObject* parameter) {
-        PyObject *key, *value;
-        for (Py_ssize_t at = 0; places_.empty() && PyDict_Next(state_, &at, &key, &value);) {
-            do places_[key] = value;
-            while (PyDict_Next(state_, &at, &key, &value));
-        }
-        const auto place = places_.find(parameter);
-        return place == places_.end() ? nullptr : place->second;
-    }
-
-    PyObject *state_, *key_ = nullptr, *value_ = nullptr;
-    Py_ssize_t at_ = 0;
-    std::unordered_map<PyObject*, PyObject*> places_;
-};
-
-// torch keeps a tensor's shape within its own record, which the next rows' reads would wait for.
-void fetch_early(const PlanRow& row) {
-    constexpr int line = 64;
-    for (const void* shape : row.shape)
-        for (int offset = -line; shape && offset <= line; offset += line)
-            __builtin_prefetch(static_cast<const char*>(shape) + offset);
-}
-
-void fetch_objects(const PlanRow& row) {
-    __builtin_prefetch(row.parameter);
-    __builtin_prefetch(row.step_tensor);
-    for (PyObject* tensor : row.tensor) __builtin_prefetch(tensor);
 }
 
 }  // namespace
@@ -134,20 +55,6 @@ Plan::Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows)
         }
 }
 
-bool LazyViews::ask() {
-    static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
-    static PyObject* const is_conj = PyUnicode_InternFromString("is_conj");
-    if (!std::exchange(unanswered_, false)) return false;
-    for (auto& [tensor, answer] : known_) {
-        if (std::exchange(answer.asked, true)) continue;
-        const auto says = [of = tensor](PyObject* method) {  // an error is left for the caller
-            return PyErr_Occurred() || Ref(PyObject_CallMethodNoArgs(of, method)).object != Py_False;
-        };
-        answer.lazy = says(is_neg) || (answer.complex && says(is_conj));
-    }
-    return !PyErr_Occurred();
-}
-
 int64_t Plan::check_until_answered(PyObject* param_groups, PyObject* state, int threads) {
     int64_t refused;
     do {
@@ -160,12 +67,11 @@ int64_t Plan::check_until_answered(PyObject* param_groups, PyObject* state, int 
 int64_t Plan::check_rows(PyObject* param_groups, PyObject* state, int threads) {
     const int64_t refused = collect_and_place(param_groups, state, threads);
     if (refused != fine) return refused;
-    writes_.clear();
-    gradients_apart_ = true;
     total_ = 0;
     for (PlanRow* row : active_)
         if (!accept(*row)) return int64_t(row->ordinal);
-    return find_shared_memory();
+    const int64_t crossed = shared_.find(active_);
+    return crossed == SharedMemory::none ? fine : crossed;
 }
 
 // This thread collects rows while others, where that is worth it and tensors can be read without
@@ -275,13 +181,6 @@ bool Plan::accept(PlanRow& row) {
         if (!elsewhere_.empty() && is_elsewhere(row, Stream(s))) return false;
     }
     total_ += row.count;
-    row.in_order = row.tangled;
-    gradients_apart_ = gradients_apart_ && row.gradient == span(row, G);
-    for (Stream s : {P, V, M, B}) {
-        if (!row.tensor[s] || row.count == 0) continue;
-        const auto [begin, end] = span(row, s);
-        writes_.push_back({begin, end, &row});
-    }
     return true;
 }
 
@@ -292,68 +191,6 @@ bool Plan::is_elsewhere(const PlanRow& row, Stream s) const {
     const auto next = std::upper_bound(elsewhere_.begin(), elsewhere_.end(), last, starts_before);
     // Storages do not overlap each other, so that the last to begin before the end is the one.
     return row.count > 0 && next != elsewhere_.begin() && std::prev(next)->second > first;
-}
-
-// Marks the rows that must be stepped one after the other, because one writes what another reads
-// or writes. Returns the row whose gradient lies across its own parameter or state, or `fine`.
-int64_t Plan::find_shared_memory() {
-    int64_t crossed = fine;
-    if (writes_ != known_) {
-        crossed = find_tangled();
-        gradients_apart_ = false;
-    }
-    if (gradients_apart_) return fine;
-    for (PlanRow* row : active_)
-        if (!place_gradient(*row)) crossed = int64_t(row->ordinal);
-    if (crossed != fine) known_.clear();
-    return crossed;
-}
-
-int64_t Plan::find_tangled() {
-    known_ = writes_;
-    sorted_ = writes_;
-    std::sort(sorted_.begin(), sorted_.end(), [](const Write& a, const Write& b) { return a.begin < b.begin; });
-    any_tangled_ = false;
-    for (PlanRow* row : active_) {
-        row->tangled = false;
-        row->gradient = {};
-    }
-    int64_t crossed = fine;
-    const Write* reach = nullptr;  // of the writes so far, the one that ends last
-    for (const Write& next : sorted_) {
-        if (reach && reach->end > next.begin && reach->row == next.row) crossed = int64_t(next.row->ordinal);
-        if (reach && reach->end > next.begin)
-            any_tangled_ = reach->row->tangled = next.row->tangled = true;
-        if (!reach || next.end > reach->end) reach = &next;
-    }
-    for (PlanRow* row : active_) row->in_order = row->tangled;
-    return crossed;
-}
-
-// A gradient may be its own parameter, element by element. Where it touches memory that another
-// row writes, both rows are stepped in order.
-bool Plan::place_gradient(PlanRow& row) {
-    const auto [begin, end] = span(row, G);
-    if (row.gradient == std::pair(begin, end)) return true;
-    row.gradient = {};
-    bool itself = false;
-    auto next = std::upper_bound(sorted_.begin(), sorted_.end(), end - 1,
-                                 [](const char* at, const Write& write) { return at < write.begin; });
-    while (row.count > 0 && next != sorted_.begin()) {
-        const Write& write = *--next;
-        if (write.end > begin) {
-            if (write.row != &row) {
-                row.in_order = write.row->in_order = true;
-            } else if (row.data[G] != row.data[P] || row.format[G] != row.format[P] || !row.dimensions.empty()) {
-                return false;
-            } else {
-                itself = true;
-            }
-        }
-        if (!any_tangled_ && write.end <= begin) break;
-    }
-    if (!row.in_order && !itself) row.gradient = {begin, end};
-    return true;
 }
 
 // One check or step at a time; at its end what it held is let go.
@@ -391,9 +228,13 @@ PyObject* Plan::step(PyObject* param_groups, PyObject* state, int threads, PyObj
         const Ref written(parameters());
         done = Ref(PyObject_CallOneArg(increment_version, written.object));
     };
-    // While others begin to step, where this thread keeps the GIL: it does not fail for tensors.
-    const bool meanwhile = total_ <= BRIEF;
-    if (!meanwhile) raise_versions();
+    // While others begin to step, where this thread keeps the GIL and torch's own C function does it,
+    // which runs no Python and fails for no tensor.
+    const bool meanwhile = total_ <= BRIEF && PyCFunction_Check(increment_version);
+    if (!meanwhile) {
+        raise_versions();
+        if (!done.object) return nullptr;
+    }
     execute(threads, atomic, meanwhile ? Pool::Lead(raise_versions) : Pool::Lead());
     return done.object ? PyLong_FromLongLong(refused) : nullptr;
 }
@@ -409,7 +250,7 @@ PyObject* Plan::parameters() {
 void Plan::execute(int threads, WithoutCollection& atomic, const Pool::Lead& lead) {
     std::vector<Segment> segments, in_order;
     std::vector<size_t> jobs{0};
-    segments.reserve(writes_.size());
+    segments.reserve(active_.size());
     int64_t filled = 0;
     for (PlanRow* row : active_) {
         if (row->in_order) prepare(*row, *row->group);  // it may share its count with one before

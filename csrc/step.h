@@ -73,7 +73,7 @@ struct Ahead {
 };
 
 // The divisions of one block are done while the lines of a later one are on their way. Without
-// asking, the processor's own prefetching stops at every page and a step takes a quarter longer.
+// asking, the processor's own prefetching stops at every page.
 template <class Rule, class T>
 void run(const Coefficients<T>& h, int64_t n, const Ahead& ahead, T* p, const T* g, T* v, T* m, T* b) {
     constexpr int64_t size = sizeof(T), line = LINE / size, block = 4 * line;

@@ -129,27 +129,27 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("damaged")
 
 
-def is_read_or_refused(folder: Path, content: bytes) -> bool:
-    """Whether it is read; then every run is a run of its study, and the report can be made."""
+def assert_read_or_refused(folder: Path, content: bytes) -> bool:
+    """That one line refuses it, or every run is one of its study and has a report; whether so."""
     (folder / record.FILE_NAME).write_bytes(content)
     try:
         read = record.load(folder)
     except LabError as error:
         message = str(error)
     else:
-        return is_sound(read)
+        assert_sound(read)
+        return True
     assert "\n" not in message
     assert len(message) < len(str(folder)) + 1000
     return False
 
 
-def is_sound(read: record.Folder) -> bool:
+def assert_sound(read: record.Folder) -> None:
     for made in read.records:
         assert record.decode(record.encode(made)) == made
     study_of(read).final(choose(read.records))
     for task in summarize(read).tasks:
         assert finding(task)
-    return True
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
@@ -158,7 +158,7 @@ def is_sound(read: record.Folder) -> bool:
     source=st.randoms(use_true_random=False),
 )
 def test_bytes_changed_anywhere_are_read_or_refused(kind, source, lines, folder):
-    is_read_or_refused(folder, damaged(b"\n".join(lines) + b"\n", kind, source))
+    assert_read_or_refused(folder, damaged(b"\n".join(lines) + b"\n", kind, source))
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
@@ -169,13 +169,14 @@ def test_bytes_changed_anywhere_are_read_or_refused(kind, source, lines, folder)
 )
 def test_json_changed_anywhere_is_read_or_refused(number, source, name, lines, folder):
     place = source.choice(places(json.loads(lines[number])))
-    is_read_or_refused(folder, with_junk(lines, number, place, JUNK[name]))
+    assert_read_or_refused(folder, with_junk(lines, number, place, JUNK[name]))
 
 
 @pytest.mark.parametrize(("number", "place", "junk", "message"), REFUSED)
 def test_damage_is_named_with_its_line(number, place, junk, message, lines, folder):
     content = with_junk(lines, number, place, JUNK[junk])
-    assert not is_read_or_refused(folder, content)
+    read = assert_read_or_refused(folder, content)
+    assert not read
     with pytest.raises(LabError) as error:
         record.load(folder)
     assert f"line {number + 1} is damaged: " in str(error.value)

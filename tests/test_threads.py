@@ -169,10 +169,6 @@ def started(opt, count, steps=20):
         opt.step()
     return tasks() - before
 
-def ticks():
-    told = [p.read_text().rpartition(")")[2] for p in Path("/proc/self/task").glob("*/stat")]
-    return sum(int(n) for own in told for n in own.split()[11:13])  # utime and stime
-
 def filled(size):
     # torch would fill the tensors on many threads.
     torch.set_num_threads(1)
@@ -199,27 +195,27 @@ def test_a_small_step_starts_no_thread(kind_of_threads):
 
 
 IDLE = """
-def idle(work):
-    # The least of some spells: whatever else the process does adds to one or the other.
-    work()
-    spells = []
-    for _ in range(5):
-        begin = ticks()
-        time.sleep(0.3)
-        spells.append(ticks() - begin)
-    return min(spells)
+def awake():
+    # Numbers of the other threads that are not asleep.
+    told = {p.parent.name: p.read_text() for p in Path("/proc/self/task").glob("*/stat")}
+    told.pop(str(os.getpid()))
+    return [n for n, stat in told.items() if stat.rpartition(")")[2].split()[0] != "S"]
 
-torch.set_num_threads(3)
-print(idle(lambda: [torch.ones(300_000) for _ in range(200)]) if {beside_torch} else 0)
-print(idle(lambda: started(opt, 3, steps=200)))
+def at_rest(looks=40, seconds=60):
+    # Whether they all sleep in so many looks one after the other, before the time is over.
+    end, asleep = time.monotonic() + seconds, 0
+    while asleep < looks and time.monotonic() < end:
+        asleep = 0 if awake() else asleep + 1
+        time.sleep(0.005)
+    return asleep == looks
+
+print(started(opt, 3, steps=200) > 0, at_rest())
 """
 
 
 @needs_proc
-def test_idle_threads_burn_no_more_than_torchs_own_and_the_pools_nothing(kind_of_threads):
-    beside_torch = kind_of_threads == "torch's threads"
-    torchs, ours = python(STEPS + IDLE.format(beside_torch=beside_torch), kind_of_threads).split()
-    assert int(ours) <= int(torchs) + 1  # a hundredth of a second, to which ticks are rounded
+def test_threads_come_to_rest_after_a_step(kind_of_threads):
+    assert python(STEPS + IDLE, kind_of_threads) == "True True\n"
 
 
 @needs_proc

@@ -18,7 +18,7 @@ Precision = Literal["float32", "float64"]
 # the difference is rounding noise, so it is held there and a step stays near 2**10 * lr.
 VARIANCE_FLOOR: dict[Precision, float] = {"float32": 2.0**-20, "float64": 2.0**-49}
 # Twice the least normal number. What is smaller counts as zero: averages that decay come to
-# subnormal numbers in the end, over which processors take ten times as long.
+# subnormal numbers in the end, over which processors take many times as long.
 TINY: dict[Precision, float] = {"float32": 2.0**-125, "float64": 2.0**-1021}
 
 
