@@ -11,12 +11,13 @@ nothing. A second table tells how many times as long each arm takes in condition
 
 import argparse
 import itertools
+import math
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from meansquare import RMSProp, __version__
 from meansquare.kernels import cpu
-from meansquare.rules import Coefficients
 
 Step = Callable[[], object]
 LR = 1e-6  # parameters hardly move, so that every round does the same work
@@ -158,9 +158,8 @@ def arms(params: list[Tensor]) -> dict[str, Step]:
 
 def floor(params: list[Tensor]) -> Step:
     plan = cpu.native.Plan([[(p, type(p) is not Subclassed) for p in params]])
-    coefficients = [0.0] * (len(fields(Coefficients)) - 1) + [LR]
-    cpu.native.set_group(plan, 0, "floor", False, False, False, 0, 0.0, coefficients, coefficients)
-    groups = [{"params": params}]
+    cpu.native.set_group(plan, 0, "floor_1", ["square_avg"], 0, LR, math.inf, math.inf, [], [])
+    groups = [{"params": params, "lr": LR}]
     state = {
         p: {
             "step": torch.zeros((), dtype=torch.float64),
@@ -171,7 +170,7 @@ def floor(params: list[Tensor]) -> Step:
 
     def step() -> None:
         threads = torch.get_num_threads()
-        assert cpu.native.step(plan, groups, state, threads, lambda _: None) == -1
+        assert cpu.native.step(plan, groups, state, threads, lambda _: None, 0.0, -1) == -1
 
     return step
 

@@ -51,6 +51,13 @@ public:
         advance();
         return own;
     }
+    // Of one parameter only.
+    static PyObject* alone(PyObject* state, PyObject* parameter) {
+        PyObject *key, *value;
+        for (Py_ssize_t at = 0; PyDict_Next(state, &at, &key, &value);)
+            if (key == parameter) return value;
+        return nullptr;
+    }
 
 private:
     void advance() {

@@ -81,7 +81,7 @@ Laid lay_out(Row& row, const Placement (&at)[STREAMS]) {
         row.data[s] = at[s].data;
         row.format[s] = at[s].format;
         if (!is_used(at[s])) continue;
-        if (!at[s].same_shape(p) || (s >= V && row.format[s] != precision)) return Laid::refused;
+        if (!at[s].same_shape(p) || (s >= S0 && row.format[s] != precision)) return Laid::refused;
         if (row.count > 0 && !is_addressable(row, Stream(s))) return Laid::refused;
     }
     row.dimensions.clear();
@@ -89,7 +89,7 @@ Laid lay_out(Row& row, const Placement (&at)[STREAMS]) {
     if (all_contiguous(at)) return row.count == 1 || p.complex ? Laid::otherwise : Laid::plainly;
 
     row.dimensions = dimensions_of(at);
-    for (Stream s : {P, V, M, B}) {
+    for (Stream s : {P, S0, S1, S2}) {
         if (!is_used(at[s])) continue;
         if (overlaps_itself(row.dimensions, s)) return Laid::refused;
         if (is_dense(row.dimensions, P) && !is_dense(row.dimensions, s)) return Laid::refused;

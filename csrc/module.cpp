@@ -4,10 +4,12 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <map>
 #include <stdexcept>
 #include <string>
 
 #include "plan.h"
+#include "settings.h"
 
 namespace nb = nanobind;
 
@@ -38,19 +40,47 @@ void use_set(const std::string& name) {
     throw std::invalid_argument("this machine has no instruction set " + name);
 }
 
-const KernelEntry* kernel_of(const std::string& key) {
+// Rules that users wrote, each from a library of its own.
+std::map<std::string, const KernelEntry*, std::less<>> loaded;
+
+const KernelEntry* find_kernel(const std::string& key) {
     for (size_t i = 0; i < chosen->count; ++i)
-        if (chosen->kernels[i].key == key) return &chosen->kernels[i];
-    throw std::invalid_argument("no kernel for the rule " + key);
+        if (key == chosen->kernels[i].key) return &chosen->kernels[i];
+    const auto own = loaded.find(key);
+    return own == loaded.end() ? nullptr : own->second;
 }
 
-template <class T>
-Coefficients<T> coefficients(const std::vector<double>& x) {
-    constexpr size_t n = sizeof(Coefficients<T>) / sizeof(T);
-    if (x.size() != n) throw std::invalid_argument("a rule has another number of coefficients");
-    T values[n];
-    for (size_t i = 0; i < n; ++i) values[i] = T(x[i]);
-    return std::bit_cast<Coefficients<T>>(values);
+// Takes a rule that was compiled with these headers; empty, or why it cannot be had.
+std::string load_rule(const std::string& key, const std::string& path) {
+    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    const auto* entry = library ? static_cast<const KernelEntry*>(dlsym(library, "meansquare_rule")) : nullptr;
+    if (!entry || entry->coefficients > MOST || entry->numbers > MOST || entry->surprise_coefficients > MOST) {
+        const char* why = entry ? "the rule has too many numbers" : dlerror();
+        if (library) dlclose(library);
+        return why;
+    }
+    loaded[key] = entry;
+    return "";
+}
+
+Group group_of(const std::string& key, const std::vector<std::string>& names, uint64_t seed, double lr,
+               double max_norm, double max_update, const std::vector<double>& float32,
+               const std::vector<double>& float64) {
+    Group group;
+    group.set = chosen;
+    group.kernel = find_kernel(key);
+    if (!group.kernel) throw std::invalid_argument("no kernel for the rule " + key);
+    const size_t wanted = size_t(group.kernel->numbers - RUNTIME), buffers = size_t(group.kernel->buffers);
+    if (float32.size() != wanted || float64.size() != wanted || names.size() != buffers)
+        throw std::invalid_argument("the rule " + key + " has other numbers or buffers");
+    for (const std::string& name : names) group.names.push_back(PyUnicode_InternFromString(name.c_str()));
+    group.seed = seed;
+    group.lr = lr;
+    group.max_norm = max_norm;
+    group.max_update = max_update;
+    std::copy(float32.begin(), float32.end(), group.numbers[0] + RUNTIME);
+    std::copy(float64.begin(), float64.end(), group.numbers[1] + RUNTIME);
+    return group;
 }
 
 std::vector<std::string> rule_keys() {
@@ -102,11 +132,12 @@ NB_MODULE(_native, m) {
     nb::class_<Plan>(m, "Plan").def("__init__", [](Plan* self, const nb::list& groups) {
         new (self) Plan(rows_of(groups));
     });
-    m.def("set_group", [](Plan& plan, size_t i, const std::string& key, bool centered, bool momentum,
-                          bool debias, uint64_t seed, double alpha,
+    m.def("has_rule", [](const std::string& key) { return find_kernel(key) != nullptr; });
+    m.def("load_rule", load_rule);
+    m.def("set_group", [](Plan& plan, size_t i, const std::string& key, const std::vector<std::string>& names,
+                          uint64_t seed, double lr, double max_norm, double max_update,
                           const std::vector<double>& float32, const std::vector<double>& float64) {
-        plan.set_group(i, {kernel_of(key), centered, momentum, debias, alpha, seed,
-                           coefficients<float>(float32), coefficients<double>(float64)});
+        plan.set_group(i, group_of(key, names, seed, lr, max_norm, max_update, float32, float64));
     });
     m.def("set_elsewhere", [](Plan& plan, std::vector<std::pair<uintptr_t, uintptr_t>> spans) {
         plan.set_elsewhere(std::move(spans));
@@ -117,9 +148,22 @@ NB_MODULE(_native, m) {
         return refused;
     });
     m.def("step", [](Plan& plan, const nb::list& groups, const nb::dict& state, int threads,
-                     nb::handle increment_version) {
-        PyObject* refused = plan.step(groups.ptr(), state.ptr(), threads, increment_version.ptr());
+                     nb::handle increment_version, double squares_elsewhere, int64_t only) {
+        const Plan::How how{threads, increment_version.ptr(), squares_elsewhere, only};
+        PyObject* refused = plan.step(groups.ptr(), state.ptr(), how);
         if (!refused) throw nb::python_error();
         return nb::steal(refused);
+    });
+    m.def("norm", [](const Plan& plan) { return plan.norm(); });
+
+    nb::class_<Settings>(m, "Settings").def(nb::init<>());
+    m.def("remember", [](Settings& settings, size_t i, const nb::dict& group, nb::handle names) {
+        settings.remember(i, group.ptr(), names.ptr());
+    });
+    m.def("unchanged", [](const Settings& settings, const nb::list& groups, bool whole) {
+        return settings.unchanged(groups.ptr(), whole);
+    });
+    m.def("unchanged_group", [](const Settings& settings, size_t i, const nb::dict& group, bool whole) {
+        return settings.unchanged_group(i, group.ptr(), whole);
     });
 }

@@ -1,45 +1,8 @@
 #include "plan.h"
 
-#include <cmath>
 #include <exception>
 #include <limits>
 #include <stdexcept>
-
-namespace {
-
-constexpr int64_t JOB = 1 << 15;    // elements that a thread takes at a time
-constexpr int64_t SMALL = 1 << 17;  // elements in a step that one thread does: others would not wake sooner
-constexpr int64_t BRIEF = 1 << 19;  // and that keeps the GIL
-
-struct Segment {
-    const PlanRow* row;
-    int64_t begin, end;
-};
-
-// Key of a buffer in `opt.state[p]`.
-PyObject* interned(Stream s) {
-    static PyObject* const names[STREAMS] = {
-        nullptr, nullptr, PyUnicode_InternFromString("square_avg"),
-        PyUnicode_InternFromString("grad_avg"), PyUnicode_InternFromString("momentum_buffer")};
-    return names[s];
-}
-
-void prepare(PlanRow& row, const Group& group) {
-    const bool wide = row.precision() == Format::float64;
-    const double t = *row.step + 1;
-    row.kernel = wide ? group.kernel->float64 : group.kernel->float32;
-    row.coefficients = wide ? static_cast<const void*>(&group.float64) : &group.float32;
-    if (row.format[P] != row.precision()) row.dice = Dice::of(group.seed, row.ordinal, uint64_t(t));
-    if (!group.debias) return;
-    const double debias = 1.0 / (1.0 - std::pow(group.alpha, t));
-    if (!row.own) row.own.reset(new Corrected);
-    *row.own = {group.float32, group.float64};
-    row.own->float32.debias = float(debias);
-    row.own->float64.debias = debias;
-    row.coefficients = wide ? static_cast<const void*>(&row.own->float64) : &row.own->float32;
-}
-
-}  // namespace
 
 Plan::Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows)
     : groups_(rows.size()), rows_(rows.size()) {
@@ -55,17 +18,17 @@ Plan::Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows)
         }
 }
 
-int64_t Plan::check_until_answered(PyObject* param_groups, PyObject* state, int threads) {
+int64_t Plan::check_until_answered(PyObject* param_groups, PyObject* state, int threads, int64_t only) {
     int64_t refused;
     do {
-        refused = check_rows(param_groups, state, threads);
+        refused = check_rows(param_groups, state, threads, only);
         PyErr_Clear();
     } while (lazy_.ask());
     return PyErr_Occurred() ? raised : refused;
 }
 
-int64_t Plan::check_rows(PyObject* param_groups, PyObject* state, int threads) {
-    const int64_t refused = collect_and_place(param_groups, state, threads);
+int64_t Plan::check_rows(PyObject* param_groups, PyObject* state, int threads, int64_t only) {
+    const int64_t refused = collect_and_place(param_groups, state, threads, only);
     if (refused != fine) return refused;
     total_ = 0;
     for (PlanRow* row : active_)
@@ -76,7 +39,7 @@ int64_t Plan::check_rows(PyObject* param_groups, PyObject* state, int threads) {
 
 // This thread collects rows while others, where that is worth it and tensors can be read without
 // Python, already find out where they lie.
-int64_t Plan::collect_and_place(PyObject* param_groups, PyObject* state, int threads) {
+int64_t Plan::collect_and_place(PyObject* param_groups, PyObject* state, int threads, int64_t only) {
     constexpr int64_t chunk = 64, all = std::numeric_limits<int64_t>::max();
     held_.clear();
     active_.clear();
@@ -86,7 +49,7 @@ int64_t Plan::collect_and_place(PyObject* param_groups, PyObject* state, int thr
     std::exception_ptr failed;
     const auto lead = [&] {
         try {
-            refused = collect_rows(param_groups, state, collected);
+            refused = collect_rows(param_groups, state, only, collected);
         } catch (...) {
             failed = std::current_exception();
         }
@@ -110,24 +73,36 @@ int64_t Plan::collect_and_place(PyObject* param_groups, PyObject* state, int thr
 }
 
 // Python's part: which tensors there are, and that they are of the kinds the kernels take.
-int64_t Plan::collect_rows(PyObject* param_groups, PyObject* state, std::atomic<int64_t>& collected) {
+int64_t Plan::collect_rows(PyObject* param_groups, PyObject* state, int64_t only,
+                           std::atomic<int64_t>& collected) {
     static PyObject* const params = PyUnicode_InternFromString("params");
     if (size_t(PyList_GET_SIZE(param_groups)) != groups_.size()) return other_groups;
     StateWalk walk(state);
     for (size_t i = 0; i < groups_.size(); ++i) {
-        PyObject* list = PyDict_GetItemWithError(PyList_GET_ITEM(param_groups, Py_ssize_t(i)), params);
-        if (!list || !PyList_Check(list)) return other_groups;
+        PyObject* settings = PyList_GET_ITEM(param_groups, Py_ssize_t(i));
+        PyObject* list = PyDict_GetItemWithError(settings, params);
+        if (!list || !PyList_Check(list) || !read_lr(settings, groups_[i])) return other_groups;
         if (size_t(PyList_GET_SIZE(list)) != rows_[i].size()) return other_groups;
         for (size_t j = 0; j < rows_[i].size(); ++j) {
             PlanRow& row = rows_[i][j];
             if (PyList_GET_ITEM(list, Py_ssize_t(j)) != row.parameter) return other_groups;
             if (j + 3 < rows_[i].size()) fetch_objects(rows_[i][j + 3]);
-            PyObject* own = walk.of(row.parameter);
+            if (only != fine && only != int64_t(row.ordinal)) continue;
+            PyObject* own = only == fine ? walk.of(row.parameter) : StateWalk::alone(state, row.parameter);
             if (row.native && !collect(row, own)) return int64_t(row.ordinal);
             collected.store(int64_t(active_.size()), std::memory_order_release);
         }
     }
     return fine;
+}
+
+// A learning rate that is a plain number is read in each step: schedules change it so often.
+bool Plan::read_lr(PyObject* settings, Group& group) {
+    static PyObject* const name = PyUnicode_InternFromString("lr");
+    PyObject* lr = PyDict_GetItemWithError(settings, name);
+    if (!lr || !PyFloat_CheckExact(lr)) return lr;
+    group.lr = PyFloat_AS_DOUBLE(lr);
+    return group.lr >= 0 && group.lr < Group::none;
 }
 
 bool Plan::collect(PlanRow& row, PyObject* own) {
@@ -140,14 +115,14 @@ bool Plan::collect(PlanRow& row, PyObject* own) {
     row.tensor[P] = row.parameter;
     row.tensor[G] = gradient.object;
     held_.push_back(std::move(gradient));
-    for (Stream s : {V, M, B}) {
-        row.tensor[s] = row.group->uses(s) ? PyDict_GetItemWithError(own, interned(s)) : nullptr;
+    for (Stream s : {S0, S1, S2}) {
+        row.tensor[s] = row.group->uses(s) ? PyDict_GetItemWithError(own, row.group->names[size_t(s - S0)]) : nullptr;
         if (row.group->uses(s) && (!row.tensor[s] || !torch_types.is_plain(row.tensor[s]))) return false;
     }
     row.step_tensor = PyDict_GetItemWithError(own, step);
     if (!row.step_tensor || !torch_types.is_plain(row.step_tensor)) return false;
     if (!reader().without_python()) {
-        for (Stream s : {V, M, B}) held_.emplace_back(Py_XNewRef(row.tensor[s]));
+        for (Stream s : {S0, S1, S2}) held_.emplace_back(Py_XNewRef(row.tensor[s]));
         held_.emplace_back(Py_NewRef(row.step_tensor));
     }
     active_.push_back(&row);
@@ -169,7 +144,6 @@ void Plan::place(PlanRow& row) {
     }
     row.laid = lay_out(row, at);
     row.complex = at[P].complex;
-    if (row.laid != Laid::refused) prepare(row, *row.group);
 }
 
 // Whether a row as it lies is the kernels' to step.
@@ -197,7 +171,7 @@ bool Plan::is_elsewhere(const PlanRow& row, Stream s) const {
 class Plan::Turn {
 public:
     explicit Turn(Plan& plan) : plan_(plan) {
-        if (plan_.stepping_) throw std::runtime_error("RMSProp: a step began within another of the same optimizer");
+        if (plan_.stepping_) throw std::runtime_error("a step began within another of the same optimizer");
         plan_.stepping_ = true;
     }
     Turn(const Turn&) = delete;
@@ -214,28 +188,28 @@ private:
 int64_t Plan::check(PyObject* param_groups, PyObject* state) {
     const Turn turn(*this);
     const WithoutCollection atomic;
-    return check_until_answered(param_groups, state, 1);
+    return check_until_answered(param_groups, state, 1, fine);
 }
 
-PyObject* Plan::step(PyObject* param_groups, PyObject* state, int threads, PyObject* increment_version) {
+PyObject* Plan::step(PyObject* param_groups, PyObject* state, const How& how) {
     const Turn turn(*this);
     WithoutCollection atomic;
-    const int64_t refused = check_until_answered(param_groups, state, threads);
+    const int64_t refused = check_until_answered(param_groups, state, how.threads, how.only);
     if (refused == raised) return nullptr;
     if (refused != fine) return PyLong_FromLongLong(refused);
     Ref done;
     const auto raise_versions = [&] {
         const Ref written(parameters());
-        done = Ref(PyObject_CallOneArg(increment_version, written.object));
+        done = Ref(PyObject_CallOneArg(how.increment_version, written.object));
     };
     // While others begin to step, where this thread keeps the GIL and torch's own C function does it,
     // which runs no Python and fails for no tensor.
-    const bool meanwhile = total_ <= BRIEF && PyCFunction_Check(increment_version);
+    const bool meanwhile = total_ <= BRIEF && PyCFunction_Check(how.increment_version);
     if (!meanwhile) {
         raise_versions();
         if (!done.object) return nullptr;
     }
-    execute(threads, atomic, meanwhile ? Pool::Lead(raise_versions) : Pool::Lead());
+    execute(how, atomic, meanwhile ? Pool::Lead(raise_versions) : Pool::Lead());
     return done.object ? PyLong_FromLongLong(refused) : nullptr;
 }
 
@@ -246,43 +220,17 @@ PyObject* Plan::parameters() {
     return list;
 }
 
-// `lead` is what this thread has to do besides, while others begin to step.
-void Plan::execute(int threads, WithoutCollection& atomic, const Pool::Lead& lead) {
-    std::vector<Segment> segments, in_order;
-    std::vector<size_t> jobs{0};
-    segments.reserve(active_.size());
-    int64_t filled = 0;
-    for (PlanRow* row : active_) {
-        if (row->in_order) prepare(*row, *row->group);  // it may share its count with one before
-        *row->step += 1;
-        if (row->in_order) {
-            in_order.push_back({row, 0, row->count});
-            continue;
-        }
-        for (int64_t begin = 0; begin < row->count;) {
-            const int64_t n = std::min(row->count - begin, JOB - filled);
-            segments.push_back({row, begin, begin + n});
-            begin += n;
-            filled = (filled + n) % JOB;
-            if (filled == 0) jobs.push_back(segments.size());
-        }
-    }
-    if (jobs.back() != segments.size()) jobs.push_back(segments.size());
-
-    const auto run = [](const Segment& s, const PlanRow* next) {
-        s.row->kernel(*s.row, s.row->coefficients, s.begin, s.end, next);
-    };
-    const auto work = [&](int64_t job) {
-        for (size_t i = jobs[size_t(job)]; i < jobs[size_t(job) + 1]; ++i)
-            run(segments[i], i + 1 < segments.size() ? segments[i + 1].row : nullptr);
-    };
+void Plan::execute(const How& how, WithoutCollection& atomic, const Pool::Lead& lead) {
+    Work work(active_, total_, how.threads);
     if (total_ > BRIEF) {
         hold();
         atomic.end();
     }
     const WithoutGil others(total_ > BRIEF);
-    for (const Segment& segment : in_order) run(segment, nullptr);
-    run_jobs(total_ > SMALL ? threads : 1, int64_t(jobs.size()) - 1, work, lead);
+    const auto limits_norm = [](const Group& group) { return group.max_norm < Group::none; };
+    if (std::any_of(groups_.begin(), groups_.end(), limits_norm)) norm_ = work.limit_norm(how.squares_elsewhere);
+    work.prepare();
+    work.run(lead);
 }
 
 // Keeps every tensor of this step alive to its end (of the gradients the check does).

@@ -3,7 +3,7 @@
 #include "interpreter.h"
 #include "rows.h"
 #include "sharing.h"
-#include "threads.h"
+#include "work.h"
 
 class Plan {
 public:
@@ -11,7 +11,7 @@ public:
     explicit Plan(const std::vector<std::vector<std::pair<PyObject*, bool>>>& rows);
     Plan(const Plan&) = delete;
 
-    void set_group(size_t i, const Group& group) { groups_.at(i) = group; }
+    void set_group(size_t i, Group group) { groups_.at(i) = std::move(group); }
     // Memory, from where to where in rising order, that is stepped elsewhere: rows in it are refused.
     void set_elsewhere(std::vector<std::pair<uintptr_t, uintptr_t>> spans) { elsewhere_ = std::move(spans); }
     static constexpr int64_t fine = -1, other_groups = -2, raised = -3;
@@ -19,22 +19,30 @@ public:
     // cannot, `other_groups` when these are not the groups of the plan, or
     // `raised` with a Python error. Nothing is written.
     int64_t check(PyObject* param_groups, PyObject* state);
-    // Checks and, where all is `fine`, steps every row and counts one step. `increment_version`
-    // (torch.autograd.graph's) is told which parameters are written. Null for a Python error.
-    PyObject* step(PyObject* param_groups, PyObject* state, int threads, PyObject* increment_version);
+    // Checks and, where all is `fine`, steps every row and counts one step. Null for a Python error.
+    struct How {
+        int threads;
+        PyObject* increment_version;  // torch.autograd.graph's, told which parameters are written
+        double squares_elsewhere;     // of the gradients that are stepped elsewhere, for the norm
+        int64_t only;                 // the number of the one row to step, or `fine` for all
+    };
+    PyObject* step(PyObject* param_groups, PyObject* state, const How& how);
+    // Of the gradients of the last step, where a group limits it.
+    double norm() const { return norm_; }
 
 private:
     class Turn;
 
-    int64_t check_until_answered(PyObject* param_groups, PyObject* state, int threads);
-    int64_t check_rows(PyObject* param_groups, PyObject* state, int threads);
-    int64_t collect_and_place(PyObject* param_groups, PyObject* state, int threads);
-    int64_t collect_rows(PyObject* param_groups, PyObject* state, std::atomic<int64_t>& collected);
+    int64_t check_until_answered(PyObject* param_groups, PyObject* state, int threads, int64_t only);
+    int64_t check_rows(PyObject* param_groups, PyObject* state, int threads, int64_t only);
+    int64_t collect_and_place(PyObject* param_groups, PyObject* state, int threads, int64_t only);
+    int64_t collect_rows(PyObject* param_groups, PyObject* state, int64_t only, std::atomic<int64_t>& collected);
     bool collect(PlanRow& row, PyObject* own);
     static void place(PlanRow& row);
     bool accept(PlanRow& row);
     bool is_elsewhere(const PlanRow& row, Stream s) const;
-    void execute(int threads, WithoutCollection& atomic, const Pool::Lead& lead);
+    static bool read_lr(PyObject* settings, Group& group);
+    void execute(const How& how, WithoutCollection& atomic, const Pool::Lead& lead);
     PyObject* parameters();
     void hold();
 
@@ -43,6 +51,7 @@ private:
     std::vector<PlanRow*> active_;     // those with a gradient in this step
     size_t row_count_ = 0;
     int64_t total_ = 0;                // elements of this step, or the last
+    double norm_ = 0;
     std::vector<std::pair<uintptr_t, uintptr_t>> elsewhere_;
     bool stepping_ = false;
     std::vector<Ref> held_;            // what has to stay alive until the end of the step

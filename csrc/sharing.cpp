@@ -8,7 +8,7 @@ int64_t SharedMemory::find(const std::vector<PlanRow*>& rows) {
     for (PlanRow* row : rows) {
         row->in_order = row->tangled;
         gradients_apart = gradients_apart && row->gradient == span(*row, G);
-        for (Stream s : {P, V, M, B}) {
+        for (Stream s : {P, S0, S1, S2}) {
             if (!row->tensor[s] || row->count == 0) continue;
             const auto [begin, end] = span(*row, s);
             writes_.push_back({begin, end, row});

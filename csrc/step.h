@@ -3,10 +3,12 @@
 #include <cstring>
 #include <vector>
 
-#include "rules.gen.h"
+#include "numbers.h"
 #include "storage.h"
 
-enum Stream { P, G, V, M, B, STREAMS };
+// The parameter, its gradient, and the buffers of its rule.
+enum Stream { P, G, S0, S1, S2, STREAMS };
+constexpr int BUFFERS = STREAMS - S0;
 
 // Streams that do not lie element by element in one line are walked dimension by dimension,
 // from the slowest in the parameter's own memory to the fastest.
@@ -22,12 +24,12 @@ struct Row {
     std::vector<Dimension> dimensions;  // empty: every stream is one line
     Dice dice{};
 
-    Format precision() const { return format[V]; }
+    Format precision() const { return format[P] == Format::float64 ? Format::float64 : Format::float32; }
     bool in_place(Stream s) const { return dimensions.empty() && format[s] == precision(); }
 };
 
-// The kernel of one rule at one precision: elements [begin, end) of a row. `next` is the row that
-// this thread steps afterwards, or null.
+// The kernel of one rule at one precision: elements [begin, end) of a row. `coefficients` are as many
+// floats or doubles as the rule has; `next` is the row that this thread steps afterwards, or null.
 using Kernel = void (*)(const Row&, const void* coefficients, int64_t begin, int64_t end, const Row* next);
 
 namespace MEANSQUARE_ISA {
@@ -37,8 +39,12 @@ constexpr int64_t LINE = 64;    // bytes of a cache line
 constexpr int64_t AHEAD = 4096;  // bytes by which the lines that come are asked for early
 constexpr int64_t TILE = 1024;  // elements; five streams of doubles and raw copies stay in L1 and L2
 
+template <class T>
+using Buffers = T* [BUFFERS];
+
 template <class Rule, class T>
-void run_elements(const Coefficients<T> h, int64_t n, T* p, const T* g, T* v, T* m, T* b) {
+void run_elements(const Coefficients<T, Rule::coefficients> h, int64_t n, T* p, const T* g, const Buffers<T>& s) {
+    T *s0 = s[0], *s1 = s[1], *s2 = s[2];
     // An element depends on its own index alone, also where the gradient is the parameter itself.
 #if defined(__clang__)
 #pragma clang loop vectorize(assume_safety)
@@ -46,14 +52,15 @@ void run_elements(const Coefficients<T> h, int64_t n, T* p, const T* g, T* v, T*
 #pragma GCC ivdep
 #endif
     for (int64_t i = 0; i < n; ++i) {
-        T pi = p[i], vi = v[i], mi{}, bi{};
-        if constexpr (Rule::centered) mi = m[i];
-        if constexpr (Rule::momentum) bi = b[i];
-        Rule::step(h, pi, g[i], vi, mi, bi);
+        T pi = p[i], x0{}, x1{}, x2{};
+        if constexpr (Rule::buffers > 0) x0 = s0[i];
+        if constexpr (Rule::buffers > 1) x1 = s1[i];
+        if constexpr (Rule::buffers > 2) x2 = s2[i];
+        Rule::step(h, pi, g[i], x0, x1, x2);
         p[i] = pi;
-        v[i] = vi;
-        if constexpr (Rule::centered) m[i] = mi;
-        if constexpr (Rule::momentum) b[i] = bi;
+        if constexpr (Rule::buffers > 0) s0[i] = x0;
+        if constexpr (Rule::buffers > 1) s1[i] = x1;
+        if constexpr (Rule::buffers > 2) s2[i] = x2;
     }
 }
 
@@ -75,21 +82,18 @@ struct Ahead {
 // The divisions of one block are done while the lines of a later one are on their way. Without
 // asking, the processor's own prefetching stops at every page.
 template <class Rule, class T>
-void run(const Coefficients<T>& h, int64_t n, const Ahead& ahead, T* p, const T* g, T* v, T* m, T* b) {
+void run(const Coefficients<T, Rule::coefficients>& h, int64_t n, const Ahead& ahead, T* p, const T* g,
+         const Buffers<T>& s) {
     constexpr int64_t size = sizeof(T), line = LINE / size, block = 4 * line;
     const auto elements = [&](int64_t from, int64_t count) {
-        run_elements<Rule, T>(h, count, p + from, g + from, v + from,
-                              Rule::centered ? m + from : nullptr, Rule::momentum ? b + from : nullptr);
+        Buffers<T> at = {};
+        for (int k = 0; k < Rule::buffers; ++k) at[k] = s[k] + from;
+        run_elements<Rule, T>(h, count, p + from, g + from, at);
     };
     int64_t i = 0;
     for (; i + block <= n; i += block) {
-        for (int64_t k = i; k < i + block; k += line) {
-            ahead.fetch(P, k * size);
-            ahead.fetch(G, k * size);
-            ahead.fetch(V, k * size);
-            if constexpr (Rule::centered) ahead.fetch(M, k * size);
-            if constexpr (Rule::momentum) ahead.fetch(B, k * size);
-        }
+        for (int64_t k = i; k < i + block; k += line)
+            for (int stream = P; stream < S0 + Rule::buffers; ++stream) ahead.fetch(Stream(stream), k * size);
         elements(i, block);
     }
     elements(i, n - i);
@@ -146,31 +150,28 @@ void tile_out(const Row& row, Stream s, int64_t begin, int64_t n, const T* tile)
 }
 
 template <class Rule, class T>
-void step_tiles(const Row& row, const Coefficients<T>& h, int64_t begin, int64_t end) {
+void step_tiles(const Row& row, const Coefficients<T, Rule::coefficients>& h, int64_t begin, int64_t end) {
     alignas(64) T tile[STREAMS][TILE];
     for (int64_t i = begin; i < end; i += TILE) {
         const int64_t n = end - i < TILE ? end - i : TILE;
-        const auto in = [&](Stream s) { return tile_in<T>(row, s, i, n, tile[s]); };
-        T *p = in(P), *g = in(G), *v = in(V);
-        T* m = Rule::centered ? in(M) : nullptr;
-        T* b = Rule::momentum ? in(B) : nullptr;
-        run_elements<Rule, T>(h, n, p, g, v, m, b);
-        tile_out(row, P, i, n, p);
-        tile_out(row, V, i, n, v);
-        if (Rule::centered) tile_out(row, M, i, n, m);
-        if (Rule::momentum) tile_out(row, B, i, n, b);
+        T* at[STREAMS] = {};
+        for (int s = P; s < S0 + Rule::buffers; ++s) at[s] = tile_in<T>(row, Stream(s), i, n, tile[s]);
+        run_elements<Rule, T>(h, n, at[P], at[G], {at[S0], at[S1], at[S2]});
+        for (int s = P; s < S0 + Rule::buffers; ++s)
+            if (s != G) tile_out(row, Stream(s), i, n, at[s]);
     }
 }
 
 template <class Rule, class T>
 void step(const Row& row, const void* coefficients, int64_t begin, int64_t end, const Row* next) {
-    const auto& h = *static_cast<const Coefficients<T>*>(coefficients);
+    Coefficients<T, Rule::coefficients> h;
+    std::memcpy(&h, coefficients, sizeof h);
     if (!row.in_place(P) || !row.in_place(G)) return step_tiles<Rule, T>(row, h, begin, end);
     const auto line = [&](Stream s) {
-        return row.data[s] ? reinterpret_cast<T*>(row.data[s]) + begin : nullptr;
+        return s < S0 + Rule::buffers ? reinterpret_cast<T*>(row.data[s]) + begin : nullptr;
     };
     const Ahead ahead(row, begin, end, next);
-    run<Rule, T>(h, end - begin, ahead, line(P), line(G), line(V), line(M), line(B));
+    run<Rule, T>(h, end - begin, ahead, line(P), line(G), {line(S0), line(S1), line(S2)});
 }
 
 }  // namespace

@@ -1,11 +1,9 @@
 """The exact answer: rules.py run by NumPy, element by element as the C++ kernels must do it."""
 
-from dataclasses import asdict
-
 import numpy as np
 
-from meansquare.rules import Coefficients, Streams, fold, rmsprop
-from meansquare.spec import Hyper, Spec
+from meansquare.hyper import Hyper
+from meansquare.spec import Spec
 
 
 def options_of(spec: Spec) -> dict:
@@ -19,12 +17,12 @@ def options_of(spec: Spec) -> dict:
     }
 
 
-def step(hyper: Hyper, t: int, p, g, v, m=None, b=None) -> Streams:
-    """One step on float32 or float64 arrays."""
-    kind = v.dtype.type
-    h = Coefficients(**{k: kind(x) for k, x in asdict(fold(hyper, t, kind.__name__)).items()})
+def step(hyper: Hyper, t: int, p, g, *buffers, **runtime) -> list[np.ndarray]:
+    """Parameter and buffers after one step on float32 or float64 arrays."""
+    h = hyper.at(float(t), p.dtype.name, **runtime)
     with np.errstate(all="ignore"):
-        return rmsprop(hyper.spec, h, p, g, v, m, b)
+        out = hyper.rule.update(h, p, g, *buffers)
+    return [*out] if isinstance(out, tuple) else [out]
 
 
 def mix(x: int) -> int:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+import meansquare.optimizers
+
 
 def tensors(opt: Optimizer) -> list[Tensor]:
     """Every parameter and state tensor, in order."""
@@ -29,5 +31,5 @@ def bytes_of(t: Tensor) -> bytes:
 
 def one_line(error: BaseException, *words: str) -> bool:
     """A message of ours, on one line, with all of the words in it."""
-    text = str(error)
-    return text.startswith("RMSProp: ") and "\n" not in text and all(w in text for w in words)
+    text, names = str(error), (*meansquare.optimizers.__all__, "meansquare")
+    return text.split(": ")[0] in names and "\n" not in text and all(w in text for w in words)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import TINY, meansquare
 
-from meansquare import RMSProp
+from meansquare import Adam, RMSProp
 from meansquare.lab.cli import main
 
 REFUSALS = {
@@ -140,7 +140,9 @@ def saved(path, kind=RMSProp, **options):
     [
         (RMSProp, "meansquare.RMSProp"),
         (torch.optim.RMSprop, "torch.optim.RMSprop"),
-        (torch.optim.Adam, "another, not RMSProp (its state has 'exp_avg')"),
+        (Adam, "meansquare.Adam"),
+        (torch.optim.Adam, "torch.optim.Adam"),
+        (torch.optim.Adadelta, "another (its state has 'acc_delta', 'square_avg', 'step')"),
     ],
 )
 def test_the_doctor_tells_what_a_checkpoint_holds(kind, maker, capsys, tmp_path):

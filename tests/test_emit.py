@@ -51,9 +51,9 @@ def changed(tmp_path_factory):
         shutil.copy(ROOT / name, root)
     rules = root / "src/meansquare/rules.py"
     text = rules.read_text()
-    line = "v = h.alpha * or_zero(v, h.tiny) + h.gain * square(g, h.least)"
+    line = "v = h.alpha * or_zero(v, h.tiny) + (1 - h.alpha) * square(g, h.least)\n    debias"
     assert text.count(line) == 1
-    rules.write_text(text.replace(line, line.replace("+", "-")))
+    rules.write_text(text.replace(line, line.replace("tiny) +", "tiny) -")))
     return root
 
 

@@ -8,23 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from members import MEMBERS, Member
+from twins import kernels_of
 
-from meansquare import Hyper, RMSProp, Spec
+from meansquare import RMSProp
+from meansquare.family import RMSPropHyper
 from meansquare.kernels import cpu
 from meansquare.kernels.storage import random_bits, round_stochastically
-from meansquare.spec import all_specs
+from meansquare.spec import Spec, all_specs
 
-SPECS = all_specs()
 LENGTHS = (0, 1, 7, 8, 63, 1003)
 DTYPES = (torch.float32, torch.float64)
-STATE = {"v": "square_avg", "m": "grad_avg", "b": "momentum_buffer"}
-EXTRAS = (  # the numbers that every Spec can take
-    {},
-    {"weight_decay": 0.1, "maximize": True},
-    {"weight_decay": 0.1, "weight_decay_mode": "decoupled", "bias_correction": True},
-    {"weight_decay": 0.1, "weight_decay_mode": "corrected", "initial_square_avg": 1.0},
-)
-
 pytestmark = pytest.mark.skipif(cpu.native is None, reason=f"C++ kernels {cpu.detail}")
 
 
@@ -55,50 +49,45 @@ def off_by_one(n: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.empty(n + 1, dtype=dtype)[1:]
 
 
-def assert_equals_oracle(hyper_options, lengths, dtype, steps=2):
+def assert_equals_oracle(member, extra, lengths, dtype, steps=2):
     kind = np.dtype(str(dtype).removeprefix("torch."))
     params = [off_by_one(n, dtype) for n in lengths]
     starts = [np.random.default_rng(n).standard_normal(n).astype(kind) for n in lengths]
     for p, start in zip(params, starts, strict=True):
         p.copy_(torch.from_numpy(start))
         p.grad = off_by_one(len(p), dtype)
-    opt = RMSProp(params, **hyper_options)
-    hyper = Hyper.checked(opt.param_groups[0], "")
-    first = kind.type(hyper.initial_square_avg)
-    exact = [
-        {"p": x, "v": np.full_like(x, first), "m": np.zeros_like(x), "b": np.zeros_like(x)}
-        for x in starts
-    ]
+    opt = member.kind(params, **member.options | extra)
+    hyper = member.kind._kind.checked(opt.param_groups[0], "")
+    names = hyper.rule.buffers
+    exact = [[x, *(np.full_like(x, hyper.first(name)) for name in names)] for x in starts]
     for t in range(1, steps + 1):
         for i, p in enumerate(params):
             g = gradients(len(p), seed=t).astype(kind)
             p.grad.copy_(torch.from_numpy(g))
-            exact[i] = oracle.step(hyper, t, g=g, **exact[i])._asdict()
+            exact[i] = oracle.step(hyper, t, exact[i][0], g, *exact[i][1:])
         opt.step()
     for p, want in zip(params, exact, strict=True):
-        assert same_bits(p.numpy(), want["p"])
-        for letter, name in STATE.items():
-            if name in opt.state[p]:
-                assert same_bits(opt.state[p][name].numpy(), want[letter])
+        ours = [p, *(opt.state[p][name] for name in names)]
+        assert all(same_bits(a.numpy(), b) for a, b in zip(ours, want, strict=True))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.key)
-def test_every_rule_equals_the_oracle_on_every_instruction_set(spec, dtype, instruction_set):
-    for extra in EXTRAS:
-        assert_equals_oracle(oracle.options_of(spec) | extra, LENGTHS, dtype)
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.key)
+def test_every_rule_equals_the_oracle_on_every_instruction_set(member, dtype, instruction_set):
+    for extra in member.extras:
+        assert_equals_oracle(member, extra, LENGTHS, dtype, steps=3)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.key)
-def test_a_million_elements_equal_the_oracle_on_one_thread_and_on_three(spec, dtype, threads):
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.key)
+def test_a_million_elements_equal_the_oracle_on_one_thread_and_on_three(member, dtype, threads):
     for n in (1, 3):
         threads(n)
-        assert_equals_oracle(oracle.options_of(spec) | EXTRAS[2], (1_000_003,), dtype, steps=1)
+        assert_equals_oracle(member, member.extras[-1], (1_000_003,), dtype, steps=1)
 
 
 @given(
-    spec=st.sampled_from(SPECS),
+    spec=st.sampled_from(all_specs()),
     lr=st.floats(0, 1e3),
     alpha=st.floats(0, 1, exclude_max=True),
     eps=st.one_of(st.just(0.0), st.floats(1e-300, 1e3)),
@@ -111,7 +100,7 @@ def test_a_million_elements_equal_the_oracle_on_one_thread_and_on_three(spec, dt
 def test_any_hyper_parameters_give_the_oracles_bits(spec, lr, alpha, eps, decay, mode, dtype, n):
     numbers = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": decay}
     options = oracle.options_of(spec) | numbers | {"weight_decay_mode": mode}
-    assert_equals_oracle(options, (n,), dtype)
+    assert_equals_oracle(Member(RMSProp, options), {}, (n,), dtype)
 
 
 LAYOUTS = {
@@ -163,10 +152,10 @@ def test_half_precision_parameters_round_as_the_oracle_does(dtype, instruction_s
     opt = RMSProp([torch.zeros(1), p], lr=1e-3, seed=7)
     opt.step()
     zeros = np.zeros_like(start)
-    exact = oracle.step(Hyper(lr=1e-3), 1, start, p.grad.float().numpy(), zeros)
-    want = ROUNDINGS[dtype](exact.p, oracle.random_bits(5003, seed=7, ordinal=1, t=1))
+    new, square_avg = oracle.step(RMSPropHyper(lr=1e-3), 1, start, p.grad.float().numpy(), zeros)
+    want = ROUNDINGS[dtype](new, oracle.random_bits(5003, seed=7, ordinal=1, t=1))
     assert same_bits(p.float().numpy(), want.astype(np.float32))
-    assert same_bits(opt.state[p]["square_avg"].numpy(), exact.v)
+    assert same_bits(opt.state[p]["square_avg"].numpy(), square_avg)
 
 
 @pytest.mark.parametrize("dtype", ROUNDINGS, ids=str)
@@ -218,7 +207,7 @@ def test_tensors_are_read_alike_in_every_way_there_is():
             p.grad = torch.ones_like(p)
         opt = RMSProp(params, momentum=0.9)
         opt.step()
-        assert {c.kernel for c in opt._plan.choices(opt.param_groups).values()} == {"cpu"}
+        assert kernels_of(opt) == {"cpu"}
         results.append(params)
     cpu.connect(native)
     for params in results[1:]:

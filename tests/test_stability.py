@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-import meansquare.rules
+import meansquare.family
 from meansquare import RMSProp
 from meansquare.kernels import cpu
 
@@ -88,7 +88,7 @@ def test_centered_stays_finite_and_bounded_where_torch_runs_away(noise, steps, d
 
 
 def test_without_its_floor_centered_runs_away_too(monkeypatch, backend):
-    monkeypatch.setattr(meansquare.rules, "VARIANCE_FLOOR", {"float32": 0.0, "float64": 0.0})
+    monkeypatch.setattr(meansquare.family, "VARIANCE_FLOOR", {"float32": 0.0, "float64": 0.0})
     opt = RMSProp([parameter()], lr=LR, centered=True)
     assert not largest(moves(opt, nearly_constant(0, 4000))) <= LIMIT
 

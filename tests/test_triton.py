@@ -11,11 +11,10 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 triton = pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 import triton.language as tl  # noqa: E402
+from members import MEMBERS  # noqa: E402
 
-from meansquare import Hyper  # noqa: E402
 from meansquare.kernels.rules_gpu import RULES  # noqa: E402
-from meansquare.rules import fold  # noqa: E402
-from meansquare.spec import all_specs  # noqa: E402
+from meansquare.trace import folded  # noqa: E402
 
 # The interpreter computes with NumPy, whose / and sqrt are the rounded ones that div_rn and
 # sqrt_rn name on a GPU; so no unit in the last place is allowed.
@@ -23,53 +22,33 @@ ULP = 0
 
 
 @triton.jit
-def elementwise(
-    rule: tl.constexpr,
-    data,
-    n,
-    scale,
-    l2,
-    keep,
-    alpha,
-    gain,
-    debias,
-    floor,
-    eps,
-    mu,
-    lr,
-    tiny,
-    least,
-    size: tl.constexpr,
-):
+def elementwise(rule: tl.constexpr, h, data, n, size: tl.constexpr):
     i = tl.arange(0, size)
     mask = i < n
     p = tl.load(data + i, mask)
     g = tl.load(data + n + i, mask)
-    v = tl.load(data + 2 * n + i, mask)
-    m = tl.load(data + 3 * n + i, mask)
-    b = tl.load(data + 4 * n + i, mask)
-    p, v, m, b = rule(
-        p, g, v, m, b, scale, l2, keep, alpha, gain, debias, floor, eps, mu, lr, tiny, least
-    )
+    s0 = tl.load(data + 2 * n + i, mask)
+    s1 = tl.load(data + 3 * n + i, mask)
+    s2 = tl.load(data + 4 * n + i, mask)
+    p, s0, s1, s2 = rule(h, p, g, s0, s1, s2)
     tl.store(data + i, p, mask)
-    tl.store(data + 2 * n + i, v, mask)
-    tl.store(data + 3 * n + i, m, mask)
-    tl.store(data + 4 * n + i, b, mask)
+    tl.store(data + 2 * n + i, s0, mask)
+    tl.store(data + 3 * n + i, s1, mask)
+    tl.store(data + 4 * n + i, s2, mask)
 
 
-@pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.key)
-def test_every_printed_rule_equals_the_oracle(spec):
-    options = oracle.options_of(spec) | {"weight_decay": 0.01, "bias_correction": True}
-    hyper, n = Hyper(**options), 1003
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.key)
+def test_every_printed_rule_equals_the_oracle(member):
+    hyper, n = member.hyper(**member.extras[-1]), 1003
     streams = np.random.default_rng(0).standard_normal((5, n)).astype(np.float32)
     streams *= 10.0 ** np.random.default_rng(1).choice([0, 0, -15, -19, -25, -37, -42], (5, n))
-    streams[2] = streams[2] ** 2
-    p, g, v, m, b = streams
-    want = oracle.step(hyper, 3, p, g, v, m, b)
+    for i, name in enumerate(hyper.rule.buffers, start=2):
+        streams[i] = np.abs(streams[i]) if name in hyper.SQUARES else streams[i]
+    p, g, *buffers = streams[: 2 + len(hyper.rule.buffers)]
+    want = oracle.step(hyper, 3, p, g, *buffers)
     data = torch.from_numpy(streams.copy())
-    h = [float(np.float32(x)) for x in vars(fold(hyper, 3, "float32")).values()]
-    elementwise[(1,)](RULES[spec.key], data, n, *h, size=1024)
-    ours = dict(zip("pgvmb", data.numpy(), strict=True))
-    for name, exact in want._asdict().items():
-        if exact is not None:
-            np.testing.assert_array_max_ulp(ours[name], exact, maxulp=ULP)
+    h = folded(hyper.rule.traced().tape, vars(hyper.at(3.0, "float32")))
+    elementwise[(1,)](RULES[hyper.rule.key], torch.tensor(h), data, n, size=1024)
+    written = np.delete(data.numpy(), 1, axis=0)[: len(want)]
+    for ours, exact in zip(written, want, strict=True):
+        np.testing.assert_array_max_ulp(ours, exact, maxulp=ULP)

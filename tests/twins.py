@@ -88,6 +88,12 @@ def parameters(opt: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in opt.param_groups for p in group["params"]]
 
 
+def kernels_of(opt) -> set[str]:
+    """The kernels that step its parameters."""
+    choices = opt._plan.choices(opt.param_groups, opt._checked_groups())
+    return {choice.kernel for choice in choices.values()}
+
+
 def walk(opts: Sequence[torch.optim.Optimizer], steps: int, first: int = 0) -> None:
     """Some steps with the same gradients."""
     for t in range(first, first + steps):

@@ -1,9 +1,19 @@
-"""RMSProp done right for PyTorch."""
+"""RMSProp done right for PyTorch, and the optimizers it is weighed against."""
 
 from meansquare.checkpoint import read_checkpoint
-from meansquare.kernels import Backend, backends
-from meansquare.optimizers import RMSProp
-from meansquare.spec import Hyper, Spec
+from meansquare.kernels import backends
+from meansquare.optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp, Rprop, SignSGD
 
 __version__ = "0.1.0"
-__all__ = ["Backend", "Hyper", "RMSProp", "Spec", "__version__", "backends", "read_checkpoint"]
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "RMSProp",
+    "Rprop",
+    "SignSGD",
+    "__version__",
+    "backends",
+    "read_checkpoint",
+]

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import torch
 
-from meansquare.spec import shown
+from meansquare.settings import shown
 from meansquare.state import check_form
 
 DEEPEST = 100  # tuples in one another; Python ends at a hash of a few 100,000
@@ -53,18 +53,25 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(
-            f"RMSProp: the path of a checkpoint must be a str or Path, got {shown(path)}"
+            f"meansquare: the path of a checkpoint must be a str or Path, got {shown(path)}"
         )
     try:
         held = _read(Path(path))
         found = _state_dict_in(held)
-        check_form(found)
+        _check(found)
     except OSError as error:
         what = f"{error.strerror or error}; give the path of a file that torch.save wrote"
-        raise type(error)(f"RMSProp: cannot read {_plain(path)}: {_plain(what)}") from error
+        raise type(error)(f"meansquare: cannot read {_plain(path)}: {_plain(what)}") from error
     except Exception as error:
-        raise ValueError(f"RMSProp: cannot read {_plain(path)}: {_reason(error)}") from error
+        raise ValueError(f"meansquare: cannot read {_plain(path)}: {_reason(error)}") from error
     return dict(found)
+
+
+def _check(found: Any) -> None:
+    try:
+        check_form(found)
+    except (TypeError, ValueError) as error:
+        raise _RefusedError(str(error)) from error
 
 
 def _read(path: Path) -> Any:
@@ -179,8 +186,8 @@ def _take(stack: list[int], slices: bool, wanted: int) -> list[int]:
 def _reason(error: Exception) -> str:
     """What was wrong, on a line, from whatever torch, zipfile or Python said."""
     text = str(error)
-    if isinstance(error, _RefusedError) or text.startswith("RMSProp: "):
-        return _plain(text.removeprefix("RMSProp: "))
+    if isinstance(error, _RefusedError):
+        return _plain(text)
     if code := _CODE.search(text):
         name = _plain(code[1])
         return (

@@ -1,124 +1,53 @@
-"""The definition of the update, once, as arithmetic on any number-like value.
+"""The definition of every update, once, as arithmetic on any number-like value.
 
-`rmsprop` runs on NumPy arrays (the oracle of the tests), on torch tensors (the reference
-backend) and on the symbols of `tools/emit.py`, which prints it as C++ and as Triton.
+A rule takes the numbers `h` of a step, the parameter `p`, its gradient `g` and its buffers, and
+returns the new parameter and buffers. It runs on NumPy arrays (the oracle of the tests), on torch
+tensors (the reference backend) and on the symbols of `meansquare.trace`, which are printed as C++
+and as Triton. What is computed of `h` alone is computed once for a tensor, in double precision.
+NaN passes through; what is too small to count is zero.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from meansquare.spec import Hyper, Spec
-
-Precision = Literal["float32", "float64"]
-
-# Centered: v - m*m loses its digits when g hardly varies. Below v * 2**-20 (2**-49 in float64)
-# the difference is rounding noise, so it is held there and a step stays near 2**10 * lr.
-VARIANCE_FLOOR: dict[Precision, float] = {"float32": 2.0**-20, "float64": 2.0**-49}
-# Twice the least normal number. What is smaller counts as zero: averages that decay come to
-# subnormal numbers in the end, over which processors take many times as long.
-TINY: dict[Precision, float] = {"float32": 2.0**-125, "float64": 2.0**-1021}
+from meansquare.spec import Spec
 
 
-@dataclass(frozen=True)
-class Coefficients:
-    """Hyper-parameters folded in double precision into the factors that the rule multiplies by."""
-
-    scale: Any
-    """Factor on the gradient: -1 to maximize."""
-    l2: Any
-    """L2 weight decay: l2*p joins the gradient."""
-    keep: Any
-    """Share of the weight that decoupled decay leaves."""
-    alpha: Any
-    """Decay of the averages v and m."""
-    gain: Any
-    """1 - alpha."""
-    debias: Any
-    """Bias correction 1 / (1 - alpha**t), or 1."""
-    floor: Any
-    """Least variance, as a share of v."""
-    eps: Any
-    """Added to (or the least value of) the denominator."""
-    mu: Any
-    """Momentum."""
-    lr: Any
-    """Learning rate."""
-    tiny: Any
-    """Least gradient and element of a buffer that is not zero."""
-    least: Any
-    """Least gradient whose square counts, and least denominator."""
+def gradient(h, p, g):
+    """The gradient as rules take it: with its sign, scaled to its norm, clipped, with L2 decay."""
+    g = (h.sign * h.grad_scale) * or_zero(g, h.tiny)
+    g = at_most(at_least(g, -h.clip), h.clip)
+    return choose(h.l2 > 0, g + h.l2 * p, g)
 
 
-class Streams(NamedTuple):
-    """What a step writes: the parameter and its buffers (None where the Spec has none)."""
-
-    p: Any
-    v: Any
-    m: Any = None
-    b: Any = None
-
-
-def fold(hyper: Hyper, t: float, precision: Precision) -> Coefficients:
-    """The Coefficients of step `t` (1 for the first), for elements computed in `precision`.
-
-    Decoupled decay keeps 1 - lr*wd of a weight (Loshchilov & Hutter 2019, arXiv:1711.05101, as
-    torch scales it); `corrected` keeps 1 - (lr**2/reference_lr)*wd (timm, `RMSpropTF`).
-    """
-    lr, decay, mode = hyper.lr, hyper.weight_decay, hyper.weight_decay_mode
-    shrink = {"l2": 0.0, "decoupled": lr * decay, "corrected": 0.0}[mode]
-    if mode == "corrected" and decay > 0 and lr > 0:
-        shrink = lr * lr / (hyper.reference_lr or lr) * decay
-    gain, floor = 1.0 - hyper.alpha, VARIANCE_FLOOR[precision]
-    share = floor if hyper.centered and floor else 1.0  # v*floor is to be normal too
-    tiny = TINY[precision] / share
-    least = math.sqrt(tiny / gain)  # so gain*g*g is `tiny` or more
-    return Coefficients(
-        scale=-1.0 if hyper.maximize else 1.0,
-        l2=decay if mode == "l2" else 0.0,
-        keep=1.0 - shrink,
-        alpha=hyper.alpha,
-        gain=gain,
-        debias=1.0 / (1.0 - hyper.alpha**t) if hyper.bias_correction else 1.0,
-        floor=floor,
-        eps=max(hyper.eps, least * least if hyper.eps_place == "inside" else least),
-        mu=hyper.momentum,
-        lr=lr,
-        tiny=tiny,
-        least=least,
-    )
-
-
-def rmsprop(spec: Spec, h: Coefficients, p, g, v, m=None, b=None) -> Streams:
-    """One step of RMSProp on one element or on arrays of them.
-
-    v = alpha*v + (1-alpha)*g^2;  p = p - lr*g/(sqrt(v)+eps)
+def rmsprop(spec: Spec, h, p, g, v, m=None, b=None):
+    """v = alpha*v + (1-alpha)*g^2;  p = p - lr*g/(sqrt(v)+eps)
 
     Hinton, Neural Networks for Machine Learning, lecture 6e (2012); centered: Graves 2013,
     arXiv:1308.0850, equations 38-45; momentum: torch.optim.RMSprop and, inside the buffer,
-    tf.train.RMSPropOptimizer. NaN passes through, what is too small to count is zero.
+    tf.train.RMSPropOptimizer.
     """
-    g = h.scale * or_zero(g, h.tiny)
-    g = choose(h.l2 > 0, g + h.l2 * p, g)
-    v = h.alpha * or_zero(v, h.tiny) + h.gain * square(g, h.least)
-    a = v * h.debias
+    g = gradient(h, p, g)
+    v = h.alpha * or_zero(v, h.tiny) + (1 - h.alpha) * square(g, h.least)
+    debias = 1 / (1 - h.bias_correction * h.alpha**h.t)
+    a = v * debias
     if spec.centered:
-        m = h.alpha * or_zero(m, h.tiny) + h.gain * g
+        m = h.alpha * or_zero(m, h.tiny) + (1 - h.alpha) * g
         # In this order: inf - inf is no variance.
-        a = at_least(a * h.floor, a - square(m * h.debias, h.least))
+        a = at_least(a * h.floor, a - square(m * debias, h.least))
     u = g / denominator(spec, h, a)
+    lr, keep = h.lr * h.update_scale, 1 - h.lr * h.decoupled - h.lr * h.lr * h.corrected
     if spec.momentum == "none":
-        return Streams(h.keep * p - h.lr * u, v, m)
-    u = h.lr * u if spec.lr_in_momentum else u
+        return keep * p - lr * u, v, m, b
+    u = lr * u if spec.lr_in_momentum else u
     b = h.mu * or_zero(b, h.tiny) + u
     d = u + h.mu * b if spec.momentum == "nesterov" else b
-    d = d if spec.lr_in_momentum else h.lr * d
-    return Streams(h.keep * p - d, v, m, b)
+    d = d if spec.lr_in_momentum else lr * d
+    return keep * p - d, v, m, b
 
 
-def denominator(spec: Spec, h: Coefficients, a):
+def denominator(spec: Spec, h, a):
     """What the gradient is divided by, from the (corrected, centered) second moment `a`."""
     if spec.eps_place == "outside":
         return sqrt(a) + h.eps
@@ -127,18 +56,108 @@ def denominator(spec: Spec, h: Coefficients, a):
     return at_least(sqrt(a), h.eps)
 
 
+def rmsprop_surprise(h, p, g, v):
+    """g^2 over its own average, this gradient included: its mean is the update's size squared."""
+    g = gradient(h, p, g)
+    v = h.alpha * or_zero(v, h.tiny) + (1 - h.alpha) * square(g, h.least)
+    a = v * (1 / (1 - h.bias_correction * h.alpha**h.t))
+    return square(g, h.least) / at_least(a, h.eps_squared)
+
+
+def sgd(momentum: str, h, p, g, b=None):
+    """p = p - lr*g;  with momentum b = mu*b + (1-dampening)*g, p = p - lr*b
+
+    Polyak 1964; Nesterov 1983 in the form of Sutskever et al. 2013; torch.optim.SGD, whose buffer
+    begins with the whole first gradient.
+    """
+    g = gradient(h, p, g)
+    if momentum == "none":
+        return p - h.lr * g, b
+    b = h.mu * or_zero(b, h.tiny) + choose(h.t > 1, 1 - h.dampening, 1.0) * g
+    d = g + h.mu * b if momentum == "nesterov" else b
+    return p - h.lr * d, b
+
+
+def adagrad(h, p, g, s):
+    """s = s + g^2;  p = p - lr/(1+(t-1)*lr_decay)*g/(sqrt(s)+eps)
+
+    Duchi, Hazan & Singer 2011; torch.optim.Adagrad.
+    """
+    g = gradient(h, p, g)
+    s = or_zero(s, h.tiny) + square(g, h.least)
+    lr = h.lr / (1 + (h.t - 1) * h.lr_decay)
+    return p - lr * (g / (sqrt(s) + h.eps)), s
+
+
+def adam(amsgrad: bool, h, p, g, m, v, x=None):
+    """m = beta1*m + (1-beta1)*g;  v = beta2*v + (1-beta2)*g^2;  p = p - lr*m'/(sqrt(v')+eps)
+
+    m' and v' are corrected for their start at zero. Kingma & Ba 2015, arXiv:1412.6980; decoupled
+    decay: Loshchilov & Hutter 2019, arXiv:1711.05101; AMSGrad, the largest v so far: Reddi et al.
+    2018, arXiv:1904.09237; torch.optim.Adam and AdamW.
+    """
+    g = gradient(h, p, g)
+    m = h.beta1 * or_zero(m, h.tiny) + (1 - h.beta1) * g
+    v = h.beta2 * or_zero(v, h.tiny) + (1 - h.beta2) * square(g, h.least)
+    a = v
+    if amsgrad:
+        a = x = at_least(x, v)
+    u = m / (sqrt(a) * (1 / sqrt(1 - h.beta2**h.t)) + h.eps)
+    lr = h.lr * h.update_scale / (1 - h.beta1**h.t)
+    return (1 - h.lr * h.decoupled) * p - lr * u, m, v, x
+
+
+def adam_surprise(h, p, g, v):
+    """g^2 over its own corrected average, as in RMSProp."""
+    g = gradient(h, p, g)
+    v = h.beta2 * or_zero(v, h.tiny) + (1 - h.beta2) * square(g, h.least)
+    a = v * (1 / (1 - h.beta2**h.t))
+    return square(g, h.least) / at_least(a, h.eps_squared)
+
+
+def rprop(h, p, g, prev, size):
+    """size*eta+ while g keeps its sign, size*eta- when it turns;  p = p - size*sign(g)
+
+    After a turn the weight rests for one step. Riedmiller & Braun 1993; torch.optim.Rprop.
+    """
+    g = gradient(h, p, g)
+    turn = sign(g) * sign(prev)
+    size = size * choose(turn > 0, h.eta_plus, choose(turn < 0, h.eta_minus, 1 + turn))
+    size = at_most(at_least(size, h.least_size), h.most_size)
+    g = choose(turn < 0, 0.0, g)
+    return p - size * sign(g), g, size
+
+
+def sign_descent(h, p, g):
+    """p = p - lr*sign(g)
+
+    The step of RMSProp at alpha = 0. Bernstein et al. 2018, arXiv:1802.04434.
+    """
+    return (1 - h.lr * h.decoupled) * p - h.lr * sign(gradient(h, p, g))
+
+
 def sqrt(x):
+    if isinstance(x, float):
+        return math.sqrt(x)
     return x.sqrt() if hasattr(x, "sqrt") else np.sqrt(x)
+
+
+def sign(x):
+    """1 above zero, -1 below, x itself where it is zero or NaN."""
+    return choose(x > 0, 1.0, choose(x < 0, -1.0, x))
 
 
 def at_least(x, least):
     """The larger of the two; x where either is NaN."""
-    if hasattr(x, "at_least"):
-        return x.at_least(least)
-    return x.where(~(x < least), least) if hasattr(x, "where") else np.where(x < least, least, x)
+    return choose(x < least, least, x)
 
 
-def square(x, least):
+def at_most(x, most):
+    """The smaller of the two; x where either is NaN."""
+    return choose(x > most, most, x)
+
+
+def square(x, least=0.0):
     """x*x, or zero where x is smaller than `least` in size."""
     x = or_zero(x, least)
     return x * x
@@ -146,15 +165,18 @@ def square(x, least):
 
 def or_zero(x, least):
     """x, or zero where it is smaller than `least` in size."""
-    if hasattr(x, "or_zero"):
-        return x.or_zero(least)
-    if hasattr(x, "where"):
-        return x.where(~(x.abs() < least), 0.0)
-    return np.where(np.abs(x) < least, x.dtype.type(0), x)
+    return x.or_zero(least) if hasattr(x, "or_zero") else choose(abs(x) < least, 0.0, x)
 
 
 def choose(condition, x, y):
-    """x where the condition on a coefficient holds, else y."""
+    """x where the condition holds, else y; one of the two is an element, or both are numbers."""
     if isinstance(condition, bool | np.bool_):
         return x if condition else y
-    return condition.choose(x, y)
+    kind = next((value for value in (x, y) if hasattr(value, "dtype")), None)
+    if kind is None and hasattr(condition, "dtype"):
+        raise TypeError("choose: x or y must be an element, got two numbers")
+    if kind is None:
+        return condition.choose(x, y)
+    if isinstance(condition, np.ndarray):
+        return np.where(condition, *(np.asarray(value, kind.dtype) for value in (x, y)))
+    return kind.where(condition, y) if kind is x else kind.where(~condition, x)

@@ -9,13 +9,12 @@ import oracle
 import torch
 from snapshot import contents, one_line
 from torch import Tensor, nn
-from twins import parameters, through_a_file
+from twins import kernels_of, parameters, through_a_file
 
-from fuzz.inputs import DTYPES, REALS, fill, gradient, laid_out, parameter, pick, settings
-from meansquare import Hyper, RMSProp
+from fuzz.inputs import DTYPES, KINDS, REALS, fill, gradient, laid_out, parameter, pick, settings
+from meansquare.hyper import Hyper
 from meansquare.kernels import cpu
 
-BUFFERS = {"v": "square_avg", "m": "grad_avg", "b": "momentum_buffer"}
 HALVES = {torch.bfloat16: oracle.to_bfloat16, torch.float16: oracle.to_float16}
 
 
@@ -45,17 +44,15 @@ class Twin:
     buffers: dict[str, np.ndarray] = field(default_factory=dict)
 
     def step(self, tensor: Tensor, hyper: Hyper, ordinal: int) -> None:
+        kind, names = self.p.dtype, hyper.rule.buffers
+        if hyper.STEP_IS_OF_BUFFERS and not set(names) <= set(self.buffers):
+            self.t = 0
         self.t += 1
-        kind = self.p.dtype
-        for name in hyper.spec.buffers:
-            first = hyper.initial_square_avg if name == "square_avg" else 0
-            old = self.buffers.get(name, np.full(len(self.p), first, kind))
-            self.buffers[name] = old.astype(kind)
-        used = {k: name for k, name in BUFFERS.items() if name in hyper.spec.buffers}
-        streams = {letter: self.buffers[name] for letter, name in used.items()}
-        new = oracle.step(hyper, self.t, self.p, flat(tensor.grad).astype(kind), **streams)
-        self.buffers |= {name: getattr(new, letter) for letter, name in used.items()}
-        self.p[:] = self.rounded(new.p, tensor, hyper, ordinal)
+        old = [self.buffers.get(n, np.full(len(self.p), hyper.first(n), kind)) for n in names]
+        streams = [x.astype(kind) for x in (flat(tensor.grad), *old)]
+        new, *buffers = oracle.step(hyper, self.t, self.p, *streams)
+        self.buffers |= dict(zip(names, buffers, strict=True))
+        self.p[:] = self.rounded(new, tensor, hyper, ordinal)
 
     def rounded(self, p: np.ndarray, tensor: Tensor, hyper: Hyper, ordinal: int) -> np.ndarray:
         if tensor.dtype not in HALVES:
@@ -70,7 +67,8 @@ class OracleTrial:
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
         self.twins: list[Twin] = []
-        self.opt = RMSProp(self.new_parameters(), **settings(self.random))
+        self.kind = pick(self.random, KINDS)
+        self.opt = self.kind(self.new_parameters(), **settings(self.random, self.kind))
         self.schedules: list = []
         self.saved: list = []
         self.elements = 0
@@ -118,12 +116,12 @@ class OracleTrial:
 
     def step(self) -> None:
         groups = self.opt.param_groups
-        hypers = [Hyper.checked(group, "") for group in groups for _ in group["params"]]
+        hypers = [self.kind._kind.checked(group, "") for group in groups for _ in group["params"]]
         for i, (p, hyper) in enumerate(zip(parameters(self.opt), hypers, strict=True)):
             if p.grad is not None:
                 self.twins[i].step(p, hyper, i)
         self.opt.step()
-        if {c.kernel for c in self.opt._plan.choices(groups).values()} != {"cpu"}:
+        if kernels_of(self.opt) != {"cpu"}:
             raise DifferenceError("a row went to the reference")
         self.compare()
         for schedule in self.schedules:
@@ -150,11 +148,13 @@ def same(what: str, ours: np.ndarray, exact: np.ndarray) -> None:
 
 
 def new_numbers(trial: OracleTrial) -> None:
-    group, new = pick(trial.random, trial.opt.param_groups), settings(trial.random)
+    group, new = pick(trial.random, trial.opt.param_groups), settings(trial.random, trial.kind)
     for name in trial.random.permutation(list(new))[: trial.random.integers(1, 5)]:
         group[str(name)] = new[str(name)]
-    if not group["momentum"]:
-        group["nesterov"] = group["lr_in_momentum"] = False
+    if not group.get("momentum", 1):
+        group |= {name: False for name in ("nesterov", "lr_in_momentum") if name in group}
+    if group.get("nesterov") and "dampening" in group:
+        group["dampening"] = 0.0
     if trial.random.random() < 0.2:
         group["lr"] = torch.tensor(float(group["lr"]))
 
@@ -214,7 +214,9 @@ def resize(trial: OracleTrial) -> None:
 
 
 def add_group(trial: OracleTrial) -> None:
-    trial.opt.add_param_group({"params": trial.new_parameters(), **settings(trial.random)})
+    trial.opt.add_param_group(
+        {"params": trial.new_parameters(), **settings(trial.random, trial.kind)}
+    )
     trial.schedules = []
 
 
@@ -230,7 +232,7 @@ def load(trial: OracleTrial) -> None:
     fitting = [then for then in trial.saved if then[2] == now[2]]
     state_dict, twins, _ = pick(trial.random, (now, fitting[0]))
     if trial.random.random() < 0.5:
-        trial.opt = RMSProp([{"params": group["params"]} for group in trial.opt.param_groups])
+        trial.opt = trial.kind([{"params": group["params"]} for group in trial.opt.param_groups])
         trial.schedules = []
     trial.opt.load_state_dict(state_dict)
     for now, then in zip(trial.twins, twins, strict=True):
@@ -260,9 +262,9 @@ def refused(trial: OracleTrial) -> None:
     if trial.random.random() < 0.5:
         p.grad = torch.ones(p.shape, dtype=p.dtype).to_sparse()
     else:
-        group[str(pick(trial.random, ("lr", "alpha", "eps", "momentum")))] = pick(
-            trial.random, (np.nan, -1.0, "much", None, torch.tensor(np.nan))
-        )
+        numbers = [name for name in ("lr", "alpha", "eps", "momentum", "betas") if name in group]
+        wrong = (np.nan, -1.0, "much", None, torch.tensor(np.nan))
+        group[str(pick(trial.random, numbers))] = pick(trial.random, wrong)
     before = contents(trial.opt)
     try:
         trial.opt.step()

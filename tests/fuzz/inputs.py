@@ -1,13 +1,14 @@
 """What a trial draws: settings, and tensors of any dtype, layout and content."""
 
 import numpy as np
-import oracle
 import torch
+from members import MEMBERS
 from torch import Tensor, nn
 
-from meansquare.spec import all_specs
+from meansquare import SGD, AdaGrad, Adam, RMSProp, Rprop, SignSGD
 
 Random = np.random.Generator
+KINDS = (RMSProp, RMSProp, RMSProp, SGD, AdaGrad, Adam, Rprop, SignSGD)
 REALS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 DTYPES = (*REALS, torch.complex64, torch.complex128)
 NUMBERS = {
@@ -20,6 +21,14 @@ NUMBERS = {
     "bias_correction": (False, True),
     "initial_square_avg": (0.0, 1.0, 1e-3),
     "seed": (0, 1, 2**63),
+    "clip_value": (None, None, 1.0, 1e-6),
+    "dampening": (0.0, 0.5, -1.0),
+    "lr_decay": (0.0, 1e-3, 10),
+    "initial_accumulator_value": (0.0, 0.1),
+    "betas": ((0.9, 0.999), (0.0, 0.0), (0.5, 1 - 2**-53), (0.99, 0.1)),
+    "decoupled_weight_decay": (False, True),
+    "etas": ((0.5, 1.2), (0.1, 3.0)),
+    "step_sizes": ((1e-6, 50.0), (0.0, 1e30)),
 }
 
 
@@ -27,11 +36,19 @@ def pick(random: Random, choices):
     return choices[random.integers(len(choices))]
 
 
-def settings(random: Random) -> dict:
-    numbers = {name: pick(random, values) for name, values in NUMBERS.items()}
+def settings(random: Random, kind: type) -> dict:
+    """Of the rules of one optimizer, any, with any numbers that it takes."""
+    member = pick(random, [member for member in MEMBERS if member.kind is kind])
+    known = kind._kind.names()
+    numbers = {name: pick(random, values) for name, values in NUMBERS.items() if name in known}
     momentum = pick(random, (0.5, 0.9, 0.999, 1))
-    options = oracle.options_of(pick(random, all_specs())) | numbers
-    return options | ({"momentum": momentum} if options["momentum"] else {})
+    off = {"momentum": 0.0, "nesterov": False, "amsgrad": False}
+    options = {name: value for name, value in off.items() if name in known}
+    options |= numbers | member.options
+    options |= {"momentum": momentum} if options.get("momentum") else {}
+    return options | (
+        {"dampening": 0.0} if options.get("nesterov") and "dampening" in known else {}
+    )
 
 
 def numbers(random: Random, n: int) -> np.ndarray:

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from meansquare.kernels import cpu
+from meansquare.hyper import Rule
+from meansquare.kernels import compiled, cpu
 
 Kernel = Literal["cpu", "reference"]
 
@@ -50,14 +51,16 @@ def _gpu_detail() -> str:
     return "rules are printed for Triton, its kernels are not built yet; reference steps them"
 
 
-def choose(p: Tensor, gradient: Tensor | None, differentiable: bool) -> Choice:
-    """The kernel that steps `p` with this gradient (None: with an ordinary one)."""
+def choose(p: Tensor, gradient: Tensor | None, differentiable: bool, rule: Rule) -> Choice:
+    """The kernel that steps `p` by a rule, with this gradient (None: with an ordinary one)."""
     if differentiable:
         return Choice("reference", "differentiable=True: autograd follows the step")
     if p.device.type != "cpu":
         return Choice("reference", f"on {p.device}: no fused kernel for this device yet")
     if cpu.native is None:
         return Choice("reference", f"C++ kernels {cpu.detail}")
+    if missing := compiled.missing(rule):
+        return Choice("reference", missing)
     for name, tensor in (("parameter", p), ("gradient", gradient)):
         if tensor is not None and (reason := _unusual(tensor)):
             return Choice("reference", f"{name} {reason}")
@@ -81,4 +84,4 @@ def warn_without_compiler() -> None:
     """Say once in a process that steps are slow for want of the extension."""
     if cpu.native is None:
         message = f"meansquare: C++ kernels {cpu.detail}; steps run through torch operations"
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
+        warnings.warn(message, RuntimeWarning, stacklevel=4)

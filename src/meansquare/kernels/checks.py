@@ -6,12 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from meansquare.hyper import Hyper
 from meansquare.state import STATE_DTYPES, check_state
 
 _PLAIN = getattr(Tensor, "__torch_dispatch__", None)
 
 
-def check_tensors(p: Tensor, state: Mapping[str, Any], name: str, *, differentiable: bool) -> None:
+def check_tensors(
+    kind: type[Hyper], p: Tensor, state: Mapping[str, Any], name: str, *, differentiable: bool
+) -> None:
     """Refuse a parameter with a gradient, or a gradient or state, that no kernel can step.
 
     Raises TypeError for a dtype or layout, ValueError for a shape, overlapping elements or missing
@@ -21,7 +24,7 @@ def check_tensors(p: Tensor, state: Mapping[str, Any], name: str, *, differentia
     assert gradient is not None
     _check_parameter(p, name)
     _check_gradient(p, gradient, name)
-    check_state(p, state, name)
+    check_state(kind, p, state, name)
     _check_memory(p, name)
     _check_memory(gradient, f"the gradient of {name}")
     for key, value in state.items():
@@ -29,7 +32,7 @@ def check_tensors(p: Tensor, state: Mapping[str, Any], name: str, *, differentia
             _check_memory(value, f"state '{key}' of {name}")
     if differentiable and p.is_leaf and p.requires_grad:
         raise RuntimeError(
-            f"RMSProp: differentiable=True cannot write a leaf that requires a gradient, "
+            f"differentiable=True cannot write a leaf that requires a gradient, "
             f"got {name}; optimize its clone()"
         )
 
@@ -37,22 +40,22 @@ def check_tensors(p: Tensor, state: Mapping[str, Any], name: str, *, differentia
 def _check_parameter(p: Tensor, name: str) -> None:
     if p.dtype not in STATE_DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in STATE_DTYPES)
-        raise TypeError(f"RMSProp: dtype must be one of {names}, got {p.dtype} in {name}")
+        raise TypeError(f"dtype must be one of {names}, got {p.dtype} in {name}")
     if p.layout != torch.strided:
-        raise TypeError(f"RMSProp: {name} must be dense, got {p.layout}; optimize its values")
+        raise TypeError(f"{name} must be dense, got {p.layout}; optimize its values")
     if p.is_meta:
         raise ValueError(
-            f"RMSProp: {name} is on the meta device and has no values; "
+            f"{name} is on the meta device and has no values; "
             "give its module some with to_empty() before it is stepped"
         )
     if p.is_inference() and not torch.is_inference_mode_enabled():
         raise RuntimeError(
-            f"RMSProp: {name} is an inference tensor, which torch lets nobody write outside "
+            f"{name} is an inference tensor, which torch lets nobody write outside "
             "torch.inference_mode(); optimize its clone()"
         )
     if _overlaps_itself(p):
         raise ValueError(
-            f"RMSProp: {name} is expanded or overlaps itself: several of its elements are one in "
+            f"{name} is expanded or overlaps itself: several of its elements are one in "
             "memory; optimize the tensor that it is a view of"
         )
 
@@ -60,22 +63,21 @@ def _check_parameter(p: Tensor, name: str) -> None:
 def _check_gradient(p: Tensor, gradient: Tensor, name: str) -> None:
     if gradient.layout != torch.strided:
         raise TypeError(
-            f"RMSProp: sparse gradients are not supported, got {gradient.layout} in {name}; "
+            f"sparse gradients are not supported, got {gradient.layout} in {name}; "
             "use a dense gradient (for nn.Embedding, sparse=False)"
         )
     if gradient.dtype not in STATE_DTYPES or gradient.is_complex() != p.is_complex():
         raise TypeError(
-            f"RMSProp: got a gradient of {gradient.dtype} for {p.dtype} in {name}; "
-            f"cast it to {p.dtype}"
+            f"got a gradient of {gradient.dtype} for {p.dtype} in {name}; cast it to {p.dtype}"
         )
     if gradient.device != p.device:
         raise ValueError(
-            f"RMSProp: got a gradient on {gradient.device} for {name} on {p.device}; "
+            f"got a gradient on {gradient.device} for {name} on {p.device}; "
             "set it to None where the parameter was moved"
         )
     if gradient.shape != p.shape:
         raise ValueError(
-            f"RMSProp: got a gradient of shape {tuple(gradient.shape)} for {tuple(p.shape)} "
+            f"got a gradient of shape {tuple(gradient.shape)} for {tuple(p.shape)} "
             f"in {name}; set it to None where the parameter was replaced"
         )
 
@@ -108,6 +110,6 @@ def _check_memory(t: Tensor, what: str) -> None:
     needed = (t.storage_offset() + last + 1) * t.element_size()
     if t.untyped_storage().nbytes() < needed:
         raise ValueError(
-            f"RMSProp: {what} has lost its memory: {t.untyped_storage().nbytes()} bytes of storage "
+            f"{what} has lost its memory: {t.untyped_storage().nbytes()} bytes of storage "
             f"where {needed} are needed; was it freed with resize_()?"
         )

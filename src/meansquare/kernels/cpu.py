@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from meansquare.spec import all_specs
+from meansquare.family import all_rules
 from meansquare.state import STATE_DTYPES
 
 Route = Literal["C interface", "DLPack", "Python"]
@@ -54,7 +54,7 @@ def _load() -> tuple[Any, str]:
         from meansquare import _native as native
     except ImportError as error:
         return None, f"not compiled ({error}); reinstall with a C++20 compiler and see its output"
-    if not {spec.key for spec in all_specs()} <= set(native.rule_keys()):
+    if not {rule.key for rule in all_rules()} <= set(native.rule_keys()):
         return None, "compiled from other rules than are installed; reinstall meansquare"
     route = connect(native)
     threads = "torch's threads" if borrow_threads(native) else "threads of its own"

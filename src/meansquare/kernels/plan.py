@@ -2,19 +2,19 @@
 
 import functools
 import itertools
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from meansquare.kernels import Choice, choose, cpu, reference
+from meansquare.hyper import Hyper
+from meansquare.kernels import Choice, choose, compiled, cpu, reference
 from meansquare.kernels.checks import check_tensors
-from meansquare.rules import fold
-from meansquare.spec import Hyper
 from meansquare.state import lacking, parameter_names
 
 _DECLINED = "lies where the C++ kernel cannot step it: over its own gradient, state or another's"
@@ -38,7 +38,8 @@ class Place:
 class Plan:
     """The table of one optimizer's parameters; a step validates all of it, then writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[Hyper]) -> None:
+        self._kind = kind
         self._native: Any = None
         self._places: list[Place] = []
         self._fallbacks: list[Place] = []
@@ -46,36 +47,71 @@ class Plan:
         self._choices: dict[int, Choice] = {}  # and by how they lie beside each other
         self._lying: dict[int, Any] = {}
         self._differentiable: list[bool] = []
+        self._hypers: Sequence[Hyper] = ()
         self._set: list[Hyper | None] = []
         self._lock = threading.RLock()
         self._process = os.getpid()
 
-    def step(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
-        """Step every parameter that has a gradient. An error leaves all of them as they were."""
-        if self._process != os.getpid():
-            self.__init__()  # of a fork: another thread may have held the lock, and it is not here
-        with self._lock:
-            self._step(groups, state, hypers)
+    @property
+    def is_whole(self) -> bool:
+        """Whether the kernels step every parameter."""
+        return self._native is not None and not self._fallbacks
 
-    def _step(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
-        differentiable = [bool(group["differentiable"]) for group in groups]
-        settled = differentiable == self._differentiable and self._stands(groups, state, hypers)
-        if not settled or not self._step_native(groups, state, hypers):
-            self._differentiable = differentiable
+    def step(
+        self, groups: list[dict], state: dict, hypers: Sequence[Hyper], only: int | None = None
+    ) -> None:
+        """Step every parameter that has a gradient, or number `only` of them.
+
+        The same `hypers` as in the last step, the very object, tell that no setting has changed
+        but perhaps a learning rate. An error leaves all parameters as they were.
+        """
+        if self._process != os.getpid():
+            self.__init__(self._kind)  # of a fork: another thread may have held the lock
+        with self._lock:
+            self._step(groups, state, hypers, only)
+
+    def _step(
+        self, groups: list[dict], state: dict, hypers: Sequence[Hyper], only: int | None
+    ) -> None:
+        squares = self._squares_elsewhere(hypers)
+        settled = self._takes(groups, hypers) and self._stands(groups, state, hypers)
+        if not settled or not self._step_native(groups, state, squares, only):
+            self._differentiable = [bool(group["differentiable"]) for group in groups]
+            hypers = _with_rates(hypers, groups)
             self._build(groups, state, hypers)
-            if self._native is not None and not self._step_native(groups, state, hypers):
-                raise RuntimeError("RMSProp: another thread changed parameters during the step")
+            squares = self._squares_elsewhere(hypers)
+            if self._native is not None and not self._step_native(groups, state, squares, only):
+                raise RuntimeError("another thread changed parameters during the step")
+        norm = math.sqrt(squares) if self._native is None else cpu.native.norm(self._native)
         for place in self._fallbacks:
             p = place.parameter
-            if p.grad is not None:
+            if p.grad is not None and only in (None, place.ordinal):
                 row = reference.Row(p, state[p], hypers[place.group], place.ordinal)
-                with torch.set_grad_enabled(differentiable[place.group]):
-                    reference.step(row)
+                with torch.set_grad_enabled(self._differentiable[place.group]):
+                    reference.step(row, norm)
+
+    def _takes(self, groups: list[dict], hypers: Sequence[Hyper]) -> bool:
+        """Hand changed settings to the kernels; False where those ask for another table."""
+        if self._native is None:
+            return False
+        if hypers is not self._hypers:
+            if self._differentiable != [bool(group["differentiable"]) for group in groups]:
+                return False
+            self._set_groups(hypers)
+        return True
+
+    def _squares_elsewhere(self, hypers: Sequence[Hyper]) -> float:
+        """Of the gradients that the kernels do not see and whose norm is limited."""
+        return sum(
+            reference.squares_of(place.parameter)
+            for place in self._fallbacks
+            if place.parameter.grad is not None and hypers[place.group].max_grad_norm is not None
+        )
 
     def _stands(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> bool:
         """Whether what the kernels do not take is as it was when the table was built."""
-        if self._native is None or not self._fallbacks:
-            return self._native is not None
+        if not self._fallbacks:
+            return True
         present = dict(enumerate(p for group in groups for p in group["params"]))
         for place in self._fallbacks:
             p, differentiable = place.parameter, self._differentiable[place.group]
@@ -83,11 +119,14 @@ class Plan:
                 return False
             if p.grad is None:
                 continue
-            if choose(p, p.grad, differentiable) != self._chosen[place.ordinal]:
+            rule = hypers[place.group].rule
+            if choose(p, p.grad, differentiable, rule) != self._chosen[place.ordinal]:
                 return False
             if self._lies(place, state) != self._lying[place.ordinal]:
                 return False
-            check_tensors(p, state.get(p, {}), place.name, differentiable=differentiable)
+            check_tensors(
+                self._kind, p, state.get(p, {}), place.name, differentiable=differentiable
+            )
             if lacking(p, state.get(p, {}), hypers[place.group]):
                 return False
         self._fence(state)
@@ -98,42 +137,48 @@ class Plan:
         spans = set().union(*(_storages(place.parameter, state) for place in self._fallbacks))
         cpu.native.set_elsewhere(self._native, _merged(spans))
 
-    def choices(self, groups: list[dict]) -> dict[Tensor, Choice]:
+    def choices(self, groups: list[dict], hypers: Sequence[Hyper]) -> dict[Tensor, Choice]:
         """The kernel of each parameter: as in the last step, or as it will be in the first."""
         places = list(_places(groups))
         known = {(id(place.parameter), place.ordinal) for place in self._places}
         return {
             (p := place.parameter): self._choices[place.ordinal]
             if (id(p), place.ordinal) in known
-            else choose(p, None, bool(groups[place.group]["differentiable"]))
+            else choose(
+                p, None, bool(groups[place.group]["differentiable"]), hypers[place.group].rule
+            )
             for place in places
         }
 
-    def _step_native(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> bool:
+    def _step_native(
+        self, groups: list[dict], state: dict, squares: float, only: int | None
+    ) -> bool:
         """Step all rows of the kernels at once; False, and nothing written, where one refuses."""
-        self._set_groups(hypers)
-        threads = torch.get_num_threads()
-        step = functools.partial(cpu.native.step, self._native, groups, state, threads, _INCREMENT)
+        threads, row = torch.get_num_threads(), _FINE if only is None else only
+        step = functools.partial(
+            cpu.native.step, self._native, groups, state, threads, _INCREMENT, squares, row
+        )
         return _without_modes(step) == _FINE
 
     def _set_groups(self, hypers: Sequence[Hyper]) -> None:
         for i, hyper in enumerate(hypers[: len(self._set)]):
-            if hyper is not self._set[i]:
+            if hyper is not self._set[i] and not compiled.missing(hyper.rule):
                 self._set_group(i, hyper)
+        self._hypers = hypers
 
     def _set_group(self, i: int, hyper: Hyper) -> None:
-        spec = hyper.spec
+        norm, update = hyper.max_grad_norm, hyper.max_update
         cpu.native.set_group(
             self._native,
             i,
-            spec.key,
-            spec.centered,
-            spec.momentum != "none",
-            hyper.bias_correction,
+            hyper.rule.key,
+            list(hyper.rule.buffers),
             hyper.seed,
-            hyper.alpha,
-            astuple(fold(hyper, 1, "float32")),
-            astuple(fold(hyper, 1, "float64")),
+            hyper.lr,
+            math.inf if norm is None else norm,
+            math.inf if update is None else update,
+            list(hyper.numbers("float32").values()),
+            list(hyper.numbers("float64").values()),
         )
         self._set[i] = hyper
 
@@ -143,9 +188,16 @@ class Plan:
         active = [place for place in places if place.parameter.grad is not None]
         for place in active:
             p, differentiable = place.parameter, self._differentiable[place.group]
-            check_tensors(p, state.get(p, {}), place.name, differentiable=differentiable)
+            check_tensors(
+                self._kind, p, state.get(p, {}), place.name, differentiable=differentiable
+            )
         chosen = {
-            place.ordinal: choose(p := place.parameter, p.grad, self._differentiable[place.group])
+            place.ordinal: choose(
+                p := place.parameter,
+                p.grad,
+                self._differentiable[place.group],
+                hypers[place.group].rule,
+            )
             for place in places
         }
         with torch.inference_mode(False):
@@ -210,6 +262,12 @@ def _places(groups: list[dict]) -> Iterator[Place]:
     for i, group in enumerate(groups):
         for p, name in zip(group["params"], parameter_names(i, group), strict=True):
             yield Place(i, p, next(ordinal), name)
+
+
+def _with_rates(hypers: Sequence[Hyper], groups: list[dict]) -> list[Hyper]:
+    """With the learning rates of now, which only the kernels read anew in each step."""
+    pairs = zip(hypers, groups, strict=True)
+    return [h if h.lr == group["lr"] else replace(h, lr=float(group["lr"])) for h, group in pairs]
 
 
 def _without_modes(call: Callable[[], int]) -> int:

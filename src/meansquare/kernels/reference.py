@@ -1,19 +1,20 @@
 """The rule run as torch operations: any device, subclass and autograd, at torch's speed."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from meansquare.hyper import Hyper
 from meansquare.kernels.storage import (
     dice_key,
     precision_of,
     random_bits,
     round_stochastically,
 )
-from meansquare.rules import Coefficients, Streams, fold, rmsprop
-from meansquare.spec import Hyper
+from meansquare.state import STATE_DTYPES
 
 
 @dataclass(frozen=True)
@@ -26,35 +27,61 @@ class Row:
     ordinal: int
 
 
-def step(row: Row) -> None:
-    """Write parameter, state and step count of one row, after all of it is computed."""
-    p, state = row.parameter, row.state
+def step(row: Row, norm: float) -> None:
+    """Write parameter, state and step count of one row, after all of it is computed.
+
+    `norm` is that of all gradients, where the group limits it.
+    """
+    p, state, hyper = row.parameter, row.state, row.hyper
     t = float(state["step"]) + 1
-    h = fold(row.hyper, t, precision_of(p))
-    buffers = {name: _real(state[name]) for name in row.hyper.spec.buffers}
-    out = _run(row, h, buffers)
-    new = out.p
+    scale = grad_scale(hyper.max_grad_norm, norm)
+    buffers = {name: _real(state[name]) for name in hyper.rule.buffers}
+    streams = (_real(p).to(_real_dtype(p)), gradient_of(p), *buffers.values())
+    h = hyper.at(t, precision_of(p), scale)
+    h.update_scale = _update_scale(hyper, h, streams)
+    out = hyper.rule.update(h, *streams)
+    new, *kept = out if isinstance(out, tuple) else (out,)
     if p.dtype in (torch.bfloat16, torch.float16):
-        key = dice_key(row.hyper.seed, row.ordinal, int(t))
+        key = dice_key(hyper.seed, row.ordinal, int(t))
         new = round_stochastically(new, p.dtype, random_bits(p, key))
     p.copy_(torch.complex(new[..., 0], new[..., 1]) if p.is_complex() else new)
-    for name, buffer in buffers.items():
-        buffer.copy_(getattr(out, LETTERS[name]))
+    for buffer, value in zip(buffers.values(), kept, strict=True):
+        buffer.copy_(value)
     state["step"] += 1
 
 
-LETTERS = {"square_avg": "v", "grad_avg": "m", "momentum_buffer": "b"}
+def gradient_of(p: Tensor) -> Tensor:
+    """The gradient as real numbers in the precision that `p` is stepped in."""
+    assert p.grad is not None
+    return _real(p.grad).to(_real_dtype(p))
 
 
-def _run(row: Row, h: Coefficients, buffers: dict[str, Tensor]) -> Streams:
-    """What parameter and buffers become, as real numbers."""
-    gradient = row.parameter.grad
-    assert gradient is not None
-    p, dtype = _real(row.parameter), buffers["square_avg"].dtype
-    streams = {LETTERS[name]: buffer for name, buffer in buffers.items()}
-    return rmsprop(row.hyper.spec, h, p.to(dtype), _real(gradient).to(dtype), **streams)
+def squares_of(p: Tensor) -> float:
+    """The sum of the squares of a gradient, in double precision."""
+    return gradient_of(p).detach().double().square().sum().item()
+
+
+def grad_scale(most: float | None, norm: float) -> float:
+    """The factor that brings gradients of a norm down to the most that there may be."""
+    scale = math.inf if most is None else most / (norm + 1e-6)
+    return 1.0 if scale >= 1 else scale
+
+
+def _update_scale(hyper: Hyper, h: Any, streams: tuple[Tensor, ...]) -> float:
+    """The factor that brings an update down to the largest size that there may be."""
+    rule, most = hyper.rule, hyper.max_update
+    if most is None or rule.surprise is None or streams[0].numel() == 0:
+        return 1.0
+    p, g, *buffers = (x.detach() for x in streams)
+    squares = rule.surprise.of(h, p, g, buffers[rule.buffers.index(rule.surprise.buffer)])
+    size = squares.double().mean().sqrt().item()
+    return most / size if size > most else 1.0
 
 
 def _real(t: Tensor) -> Tensor:
     """A complex tensor as pairs of real numbers (a copy where it is a lazy conjugate)."""
     return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
+
+
+def _real_dtype(p: Tensor) -> torch.dtype:
+    return STATE_DTYPES[p.dtype].to_real()

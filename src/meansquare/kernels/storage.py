@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from meansquare.rules import Precision
+from meansquare.hyper import Precision
 
 _WORD = 0xFFFFFFFF
 _LONG = 0xFFFFFFFFFFFFFFFF

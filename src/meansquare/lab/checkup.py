@@ -11,9 +11,11 @@ from rich.table import Table
 from torch import Tensor
 
 from meansquare.checkpoint import read_checkpoint
+from meansquare.family import AdaGradHyper, AdamHyper, RMSPropHyper, RpropHyper, SGDHyper
+from meansquare.hyper import Hyper
 from meansquare.lab.errors import LabError
-from meansquare.spec import Hyper, shown
-from meansquare.state import STATE_NAMES, step_count
+from meansquare.settings import shown
+from meansquare.state import step_count
 
 
 def describe(path: Path) -> Table:
@@ -21,7 +23,7 @@ def describe(path: Path) -> Table:
     try:
         rows = _rows(read_checkpoint(path))
     except (OSError, ValueError, TypeError) as error:
-        raise LabError(str(error).removeprefix("RMSProp: ")) from error
+        raise LabError(str(error).removeprefix("meansquare: ")) from error
     table = Table("checkpoint", escape(shown(path.name)[1:-1]))
     for name, value in rows.items():
         table.add_row(name, escape(value))
@@ -50,13 +52,26 @@ def _rows(saved: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+# By names that only its groups have: ours, torch's, and what its state holds.
+_MAKERS: dict[str, tuple[str, str, type[Hyper]]] = {
+    "alpha": ("RMSProp", "RMSprop", RMSPropHyper),
+    "amsgrad": ("Adam", "Adam", AdamHyper),
+    "lr_decay": ("AdaGrad", "Adagrad", AdaGradHyper),
+    "etas": ("Rprop", "Rprop", RpropHyper),
+    "dampening": ("SGD", "SGD", SGDHyper),
+}
+
+
 def _maker(groups: Sequence[Mapping[str, Any]], states: Sequence[Mapping[Any, Any]]) -> str:
     """Which optimizer wrote this, by the names it uses."""
-    foreign = [name for state in states for name in state if name not in STATE_NAMES]
-    if foreign or not all("alpha" in group and "centered" in group for group in groups):
-        return "another, not RMSProp" + (f" (its state has {shown(foreign[0])})" if foreign else "")
-    ours = any("eps_place" in group for group in groups)
-    return "meansquare.RMSProp" if ours else "torch.optim.RMSprop"
+    used = {name for state in states for name in state}
+    for name, (ours, theirs, kind) in _MAKERS.items():
+        if groups and all(name in group for group in groups) and used <= {"step", *kind.STATE}:
+            is_ours = any("seed" in group for group in groups)
+            return f"meansquare.{ours}" if is_ours else f"torch.optim.{theirs}"
+    return "another" + (
+        f" (its state has {', '.join(map(shown, sorted(used, key=str)))})" if used else ""
+    )
 
 
 def _steps(states: Mapping[Any, Mapping[Any, Any]]) -> str:
@@ -72,11 +87,13 @@ def _steps(states: Mapping[Any, Mapping[Any, Any]]) -> str:
 
 
 def _options(groups: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    hypers = [Hyper.checked(group, f" in group {i}") for i, group in enumerate(groups)]
-    return {
-        "centered": _where([hyper.centered for hyper in hypers]),
-        "momentum": _where([hyper.momentum > 0 for hyper in hypers]),
+    """Whether groups are centered and have momentum, where their optimizer has such a setting."""
+    used = {
+        name: [group.get(name) for group in groups]
+        for name in ("centered", "momentum")
+        if all(name in group for group in groups)
     }
+    return {name: _where([bool(value) for value in values]) for name, values in used.items()}
 
 
 def _where(used: Sequence[bool]) -> str:

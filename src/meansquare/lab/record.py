@@ -17,7 +17,7 @@ from meansquare.lab.errors import LabError
 from meansquare.lab.files import create_file, make_folder, unwritable
 from meansquare.lab.schema import CURVES, RUN, fault, header_fault
 from meansquare.lab.study import Phase, Plan, fingerprint
-from meansquare.spec import shown
+from meansquare.settings import shown
 
 SCHEMA = 1
 FILE_NAME = "records.jsonl"

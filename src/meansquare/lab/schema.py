@@ -9,7 +9,7 @@ from typing import Any, get_args
 from meansquare.lab.setups import SETUPS
 from meansquare.lab.study import Phase
 from meansquare.lab.tasks import TASKS, Facts, SplitName
-from meansquare.spec import shown
+from meansquare.settings import shown
 
 # Larger than float32 and any patience: beyond, sums overflow and labels fill the pictures.
 LARGEST, LONGEST_TIME = 1e40, 1e12

@@ -36,9 +36,9 @@ SETUPS: Mapping[str, Setup] = {
     setup.name: setup
     for setup in (
         Setup("rmsprop", "RMSProp", "meansquare", "RMSProp"),
-        Setup("sgd", "Gradient descent", "torch.optim", "SGD"),
-        Setup("momentum", "Momentum", "torch.optim", "SGD", {"momentum": 0.9}),
-        Setup("adagrad", "AdaGrad", "torch.optim", "Adagrad"),
-        Setup("adam", "Adam", "torch.optim", "Adam"),
+        Setup("sgd", "Gradient descent", "meansquare", "SGD"),
+        Setup("momentum", "Momentum", "meansquare", "SGD", {"momentum": 0.9}),
+        Setup("adagrad", "AdaGrad", "meansquare", "AdaGrad"),
+        Setup("adam", "Adam", "meansquare", "Adam"),
     )
 }

@@ -1,0 +1,40 @@
+// The work of a step once its rows are accepted: what is measured first, and the jobs that write.
+#pragma once
+#include <vector>
+
+#include "rows.h"
+#include "threads.h"
+
+constexpr int64_t JOB = 1 << 15;    // elements that a thread takes at a time
+constexpr int64_t SMALL = 1 << 17;  // elements in a step that one thread does: others would not wake sooner
+constexpr int64_t BRIEF = 1 << 19;  // and that keeps the GIL
+
+class Work {
+public:
+    // Takes the rows of a step, `total` elements in all, which is to run on so many threads.
+    Work(const std::vector<PlanRow*>& rows, int64_t total, int threads);
+
+    // The norm of all gradients whose group limits it, with some squares from elsewhere; sets the
+    // groups' scale of the gradient.
+    double limit_norm(double squares_elsewhere);
+    // Folds each row's coefficients, counts its step, makes too large updates smaller.
+    void prepare();
+    // Writes. `lead` is what this thread has to do besides, while others begin.
+    void run(const Pool::Lead& lead);
+
+private:
+    struct Segment {
+        PlanRow* row;
+        int64_t begin, end;
+    };
+    using Measured = std::function<double(const Segment&)>;
+
+    std::vector<double> measure(const Measured& one);
+    void limit_updates();
+    static void run_segment(const Segment& segment, const PlanRow* next);
+
+    const std::vector<PlanRow*>& rows_;
+    const int threads_;
+    std::vector<Segment> segments_, in_order_;
+    std::vector<size_t> jobs_{0};
+};

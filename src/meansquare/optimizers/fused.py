@@ -1,0 +1,220 @@
+"""What the optimizers share: groups, state and hooks of torch.optim; no arithmetic."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _global_optimizer_post_hooks,
+    _global_optimizer_pre_hooks,
+)
+from torch.utils.hooks import RemovableHandle
+
+from meansquare.hyper import RUN_CHECKS, Hyper
+from meansquare.kernels import cpu, warn_without_compiler
+from meansquare.kernels.plan import Plan
+from meansquare.settings import told_by
+from meansquare.state import check_kind, loaded
+
+
+class FusedOptimizer(Optimizer):
+    """What the members of the family share: everything but their settings."""
+
+    _kind: ClassVar[type[Hyper]]
+    _in_backward: dict[Tensor, RemovableHandle]
+
+    def __init__(self, params: ParamsT, given: dict[str, Any]) -> None:
+        names = (*self._kind.names(), *RUN_CHECKS)
+        self._forget()
+        self._in_backward = {}
+        super().__init__(params, {name: given[name] for name in names if name in given})
+        warn_without_compiler()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, with the defaults for whatever it leaves out.
+
+        Raises ValueError or TypeError as the constructor does; nothing is added then.
+        """
+        if isinstance(param_group, dict):  # torch refuses anything else
+            self._check(self.defaults | param_group, f" in group {len(self.param_groups)}")
+        super().add_param_group(param_group)
+        if self._in_backward:
+            self._attach(self.param_groups[-1]["params"])
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Step every parameter that has a gradient; returns what the closure returned."""
+        return self._watched_step(closure) if _is_watched(self) else self._step(closure)
+
+    # torch would put every step, watched or not, into a profiler's record, which takes longer than
+    # the step of a small model.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._run(None)
+        return loss
+
+    _watched_step = Optimizer.profile_hook_step(_step)
+
+    def _run(self, only: int | None) -> None:
+        hypers = self._checked_groups()
+        try:
+            self._plan.step(self.param_groups, self.state, hypers, only)
+        except (TypeError, ValueError, RuntimeError):
+            with told_by(type(self).__name__):
+                raise
+
+    def step_in_backward(self) -> RemovableHandle:
+        """Step each parameter within `backward()`, as soon as its gradient is there, and free that.
+
+        So no two gradients need be held at a time; `step()` then finds none. Every backward is a
+        step: gradients cannot be accumulated, nor unscaled. Returns a handle whose `remove()` ends
+        it. Raises ValueError where a group has `max_grad_norm`, which needs all gradients at once.
+        """
+        self._attach([p for group in self.param_groups for p in group["params"]])
+        return _Detach(self._in_backward)
+
+    def _attach(self, params: Sequence[Tensor]) -> None:
+        self._refuse_norm()
+        for p in params:
+            if p not in self._in_backward:
+                self._in_backward[p] = p.register_post_accumulate_grad_hook(self._step_one)
+
+    def _step_one(self, p: Tensor) -> None:
+        self._refuse_norm()
+        everyone = (q for group in self.param_groups for q in group["params"])
+        number = next((i for i, q in enumerate(everyone) if q is p), None)
+        if number is not None:
+            self._run(number)
+            p.grad = None
+
+    def _refuse_norm(self) -> None:
+        if any(hyper.max_grad_norm is not None for hyper in self._checked_groups()):
+            raise ValueError(
+                f"{type(self).__name__}: a step in backward cannot keep max_grad_norm, for which "
+                "all gradients are needed at once; use clip_value, or step() after backward"
+            )
+
+    def explain(self) -> None:
+        """Print which kernel steps which tensors, why a tensor falls back, and bytes of state."""
+        hypers = self._checked_groups()
+        choices = self._plan.choices(self.param_groups, hypers)
+        for i, (group, hyper) in enumerate(zip(self.param_groups, hypers, strict=True)):
+            print(f"group {i}: {hyper.rule.key}, {_described(group['params'], self.state)}")
+            lines = [choices[p] for p in group["params"]]
+            for choice in dict.fromkeys(lines):
+                tensors = [
+                    p for p, own in zip(group["params"], lines, strict=True) if own == choice
+                ]
+                why = f" ({choice.reason})" if choice.reason else ""
+                print(f"  {choice.kernel}: {_described(tensors, self.state)}{why}")
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load a state dict of this class or of its namesake in torch.optim and go on from there.
+
+        Parameters are matched by name where both sides have names, else by position. Keys that
+        torch does not know keep their present values. Raises ValueError or TypeError naming the
+        parameter where names, shapes or kinds differ, or state is missing or impossible; nothing
+        is changed then.
+        """
+        with told_by(type(self).__name__):
+            check_kind(state_dict, Mapping, "a state dict")
+        # torch's own would match by position and cast float32 state to the parameter's dtype.
+        state_dict = dict(state_dict)
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        with torch.inference_mode(False), told_by(type(self).__name__):  # state is to be written
+            state, groups = loaded(self._kind, self.param_groups, state_dict)
+        for i, (ours, theirs) in enumerate(zip(self.param_groups, groups, strict=True)):
+            self._check(ours | theirs, f" in group {i} of the state dict")
+        self.__setstate__({"state": state, "param_groups": groups})
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Hooks on parameters stay with the parameters.
+        return super().__getstate__() | {"_in_backward": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        known = [group.copy() for group in getattr(self, "param_groups", [])]
+        super().__setstate__(state)
+        for i, group in enumerate(self.param_groups):
+            for name, value in (known[i] if i < len(known) else self.defaults).items():
+                group.setdefault(name, value)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what is kept between steps; the next step makes it anew."""
+        self._plan = Plan(self._kind)
+        self._hypers: list[Hyper] = []
+        self._settings = cpu.native.Settings() if cpu.native else None
+
+    def _checked_groups(self) -> list[Hyper]:
+        """The Hyper of each group; the same list while no setting has changed.
+
+        A changed learning rate is read by the kernels and makes no other list, unless a parameter
+        is stepped by reference.
+        """
+        whole, groups = not self._plan.is_whole, self.param_groups
+        settings = self._settings
+        if settings is not None and cpu.native.unchanged(settings, groups, whole):
+            return self._hypers
+        names = {*self._kind.names(), *RUN_CHECKS}
+        hypers = []
+        for i, group in enumerate(groups):
+            known = settings is not None and i < len(self._hypers)
+            if known and cpu.native.unchanged_group(settings, i, group, True):
+                hypers.append(self._hypers[i])
+                continue
+            hypers.append(self._check(group, f" in group {i}"))
+        if settings is not None:
+            for i, group in enumerate(groups):
+                cpu.native.remember(settings, i, group, names)
+        self._hypers = hypers
+        return hypers
+
+    def _check(self, group: Mapping[str, Any], where: str) -> Any:
+        return self._kind.checked(group, type(self).__name__, where)
+
+
+class _Detach(RemovableHandle):
+    """Takes the hooks of `step_in_backward` off again."""
+
+    def __init__(self, handles: dict[Tensor, RemovableHandle]) -> None:
+        super().__init__({})
+        self._handles = handles
+
+    def remove(self) -> None:
+        for handle in self._handles.values():
+            handle.remove()
+        self._handles.clear()
+
+
+def _is_watched(opt: Optimizer) -> bool:
+    """Whether a profiler or a hook wants to know of this step."""
+    return bool(
+        torch.autograd.profiler._is_profiler_enabled
+        or opt._optimizer_step_pre_hooks
+        or opt._optimizer_step_post_hooks
+        or _global_optimizer_pre_hooks
+        or _global_optimizer_post_hooks
+    )
+
+
+def _described(tensors: list[Tensor], state: Mapping[Tensor, dict]) -> str:
+    """Number and dtypes of some tensors, and the bytes of their state."""
+    dtypes = ", ".join(dict.fromkeys(str(p.dtype).removeprefix("torch.") for p in tensors))
+    size = sum(
+        value.nbytes
+        for p in tensors
+        for value in state.get(p, {}).values()
+        if isinstance(value, Tensor)
+    )
+    return f"{len(tensors)} tensors of {dtypes or 'nothing'}, {size:,} bytes of state"
