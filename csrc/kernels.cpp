@@ -44,7 +44,7 @@ bool usable() {
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
 extern const InstructionSet instruction_set;
-const InstructionSet instruction_set{NAME(MEANSQUARE_ISA), usable,          table,
-                                     std::size(table),     squares<float>, squares<double>};
+const InstructionSet instruction_set{NAME(MEANSQUARE_ISA), MEANSQUARE_FLAGS, usable,         table,
+                                     std::size(table),     squares<float>,   squares<double>};
 
 }  // namespace MEANSQUARE_ISA

@@ -20,7 +20,7 @@ struct KernelEntry {
 };
 
 struct InstructionSet {
-    const char* name;
+    const char *name, *flags;  // of the compiler
     bool (*usable)();
     const KernelEntry* kernels;
     size_t count;

@@ -110,6 +110,8 @@ NB_MODULE(_native, m) {
     m.def("instruction_sets", usable_sets);
     m.def("use_instruction_set", use_set);
     m.def("rule_keys", rule_keys);
+    m.def("compile_flags", [] { return chosen->flags; });
+    m.def("headers", [] { return MEANSQUARE_HEADERS; });
     m.def("connect", [](nb::type_object tensor, nb::type_object parameter, nb::object capsule,
                         nb::object describe) {
         torch_types.connect(tensor.release().ptr(), parameter.release().ptr());

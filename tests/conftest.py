@@ -1,13 +1,21 @@
 """What tests share: threads of either kind; for the lab, a tiny comparison and a run."""
 
+import atexit
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import torch
 
 from meansquare.kernels import cpu
 from meansquare.lab.record import Record
+
+# Rules that tests write are compiled anew in each run.
+os.environ["MEANSQUARE_CACHE"] = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, os.environ["MEANSQUARE_CACHE"], ignore_errors=True)
 
 TINY = ("--epochs", "1", "--budget", "2", "--seeds", "2")
 

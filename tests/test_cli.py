@@ -142,11 +142,11 @@ def saved(path, kind=RMSProp, **options):
         (torch.optim.RMSprop, "torch.optim.RMSprop"),
         (Adam, "meansquare.Adam"),
         (torch.optim.Adam, "torch.optim.Adam"),
-        (torch.optim.Adadelta, "another (its state has 'acc_delta', 'square_avg', 'step')"),
+        (torch.optim.Adadelta, "another (its state has 'acc_delta'"),
     ],
 )
 def test_the_doctor_tells_what_a_checkpoint_holds(kind, maker, capsys, tmp_path):
-    options = {} if kind is torch.optim.Adam else {"momentum": 0.9}
+    options = {"momentum": 0.9} if maker.lower().endswith("rmsprop") else {}
     assert main(["doctor", str(saved(tmp_path / "[b]x.pt", kind, **options))]) == 0
     out = capsys.readouterr().out
     facts = [maker, "[b]x.pt", "2, 2 with state", "float32, ", "3 to 4"]

@@ -3,6 +3,7 @@
 from meansquare.checkpoint import read_checkpoint
 from meansquare.kernels import backends
 from meansquare.optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp, Rprop, SignSGD
+from meansquare.optimizers.own import optimizer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "SignSGD",
     "__version__",
     "backends",
+    "optimizer",
     "read_checkpoint",
 ]

@@ -16,7 +16,7 @@ from meansquare.lab.errors import LabError
 from meansquare.lab.files import unwritable
 from meansquare.lab.record import Folder, Journal, Record
 from meansquare.lab.schedule import Crew, Finished
-from meansquare.lab.setups import SETUPS
+from meansquare.lab.setups import setup_of
 from meansquare.lab.study import Plan, Study
 
 STOPPED = 130
@@ -75,7 +75,8 @@ def _create_folder(study: Study, out: Path) -> None:
 
     facts = {name: asdict(load_task(name).facts) for name in study.tasks}
     setups = {
-        name: {"label": SETUPS[name].label, "call": SETUPS[name].call} for name in study.optimizers
+        setup.name: {"label": setup.label, "call": setup.call}
+        for setup in map(setup_of, study.optimizers)
     }
     record.create(out, study.protocol, facts, setups)
 

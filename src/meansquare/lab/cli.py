@@ -6,7 +6,7 @@ import difflib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from meansquare.lab.environment import package_version, platform_name, usable_cores
 from meansquare.lab.errors import LabError
-from meansquare.lab.setups import SETUPS
+from meansquare.lab.setups import SETUPS, is_setup, require_importable, setup_of
 from meansquare.lab.study import Study
 from meansquare.lab.tasks import TASKS
 
@@ -37,7 +37,10 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 Out = Annotated[Path, typer.Option("--out", help="Run folder: records, figures and report.")]
 TaskNames = Annotated[str, typer.Option("--tasks", help=f"Of {', '.join(TASKS)}; with commas.")]
 OptimizerNames = Annotated[
-    str, typer.Option("--optimizers", help=f"Of {', '.join(SETUPS)}; with commas.")
+    str,
+    typer.Option(
+        "--optimizers", help=f"Of {', '.join(SETUPS)}, or your own as FILE.py:NAME; with commas."
+    ),
 ]
 Budget = Annotated[int, typer.Option("--budget", help="Learning rates tried per optimizer.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Paired seeds of the final runs.")]
@@ -75,7 +78,7 @@ def compare(
     task_names = _names("--tasks", "task", tasks, TASKS)
     study = Study(
         tasks=task_names,
-        optimizers=_names("--optimizers", "optimizer", optimizers, SETUPS),
+        optimizers=_names("--optimizers", "optimizer", optimizers, SETUPS, is_setup),
         budget=_at_least_one("--budget", budget, "learning rates to try"),
         seeds=_at_least_one("--seeds", seeds, "final runs per optimizer"),
         epochs={
@@ -85,6 +88,9 @@ def compare(
     )
     workers = usable_cores() if jobs is None else _at_least_one("--jobs", jobs, "processes")
     _require_extras("compare")
+    for name in study.optimizers:
+        if name not in SETUPS:
+            require_importable(setup_of(name))
     from meansquare.lab.campaign import conduct
 
     return conduct(study, out, workers, console)
@@ -132,11 +138,17 @@ def doctor(
     return 0
 
 
-def _names(option: str, noun: str, text: str, known: Iterable[str]) -> tuple[str, ...]:
+def _names(
+    option: str,
+    noun: str,
+    text: str,
+    known: Iterable[str],
+    allowed: Callable[[str], bool] = lambda name: False,
+) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     known = list(known)
     for name in names:
-        if name not in known:
+        if name not in known and not allowed(name):
             raise LabError(f"{option}: no {noun} is called {name!r}; {_suggest(name, known)}")
         if names.count(name) > 1:
             raise LabError(f"{option}: {name!r} is named twice; name each {noun} once.")

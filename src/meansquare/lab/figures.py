@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from meansquare.lab.compare import Arm, TaskSummary
-from meansquare.lab.looks import HEIGHT, INK, LOOKS, OURS, STYLE, WIDTH
+from meansquare.lab.looks import HEIGHT, INK, OURS, STYLE, WIDTH, look_of
 from meansquare.lab.wording import number, rate
 
 
@@ -105,7 +105,7 @@ def _inline(svg: str, name: str) -> str:
 
 def _draw_loss(axes: Axes, task: TaskSummary) -> None:
     for arm in _ours_last(task.arms):
-        look = LOOKS[arm.optimizer]
+        look = look_of(arm.optimizer)
         columns = list(zip(*arm.curves, strict=False))
         epochs = range(1, len(columns) + 1)
         means = [math.fsum(column) / len(column) for column in columns]
@@ -132,7 +132,7 @@ def _draw_rates(axes: Axes, task: TaskSummary) -> None:
     # Runs that blew up without diverging would flatten every valley: the axis ends above the start.
     ceiling = min(max(finite), 30 * min(finite)) * 1.6 if finite else 1.0
     for arm in _ours_last(task.arms):
-        look = LOOKS[arm.optimizer]
+        look = look_of(arm.optimizer)
         losses = [math.nan if t.loss is None else t.loss for t in arm.trials]
         rates = [trial.lr for trial in arm.trials]
         axes.plot(
@@ -157,14 +157,14 @@ def _cross_diverged_rates(axes: Axes, arms: Sequence[Arm]) -> None:
         axes.annotate(
             "\N{MULTIPLICATION SIGN}", (lr, 1.0), xycoords=("data", "axes fraction"),
             xytext=(0, -14 * above), textcoords="offset points", ha="center", va="center",
-            color=LOOKS[arm.optimizer].color, fontsize=19, fontweight="bold",
+            color=look_of(arm.optimizer).color, fontsize=19, fontweight="bold",
         )  # fmt: skip
 
 
 def _draw_quality(axes: Axes, task: TaskSummary) -> None:
     rows = list(reversed(task.ranked))
     for height, arm in enumerate(rows):
-        look = LOOKS[arm.optimizer]
+        look = look_of(arm.optimizer)
         scores = [score for score in arm.scores if score is not None]
         axes.plot(scores, [height] * len(scores), "o", color=look.color, alpha=0.3, ms=6, mew=0)
         if arm.mean is not None and arm.interval is not None:
@@ -208,7 +208,7 @@ def _draw_time(axes: Axes, task: TaskSummary) -> None:
     longest = max((arm.step_us or 0.0 for arm in rows), default=1.0)
     for height, arm in enumerate(rows):
         time, share = arm.step_us or 0.0, arm.optimizer_share or 0.0
-        axes.barh(height, time, color=LOOKS[arm.optimizer].color, height=0.56)
+        axes.barh(height, time, color=look_of(arm.optimizer).color, height=0.56)
         axes.annotate(
             f"{time:.0f} µs, {100 * share:.0f} %", (time, height), xytext=(6, 0),
             textcoords="offset points", va="center",
@@ -223,8 +223,8 @@ def _draw_time(axes: Axes, task: TaskSummary) -> None:
 def _legend(axes: Axes, arms: Sequence[Arm], markers: bool) -> None:
     handles = [
         Line2D(
-            [], [], color=LOOKS[arm.optimizer].color, lw=_line_width(arm), label=arm.label, ms=5,
-            marker=LOOKS[arm.optimizer].marker if markers else "",
+            [], [], color=look_of(arm.optimizer).color, lw=_line_width(arm), label=arm.label, ms=5,
+            marker=look_of(arm.optimizer).marker if markers else "",
         )
         for arm in arms
     ]  # fmt: skip

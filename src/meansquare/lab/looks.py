@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,15 @@ LOOKS = {
     "adagrad": Look("#009e73", "D"),
     "adam": Look("#b5569b", "v"),
 }
+# Of optimizers that users bring.
+OTHERS = [Look("#7a5c00", "P"), Look("#3a3f9e", "X"), Look("#8c1c13", "*"), Look("#00727a", "h")]
+
+
+def look_of(optimizer: str) -> Look:
+    """The look of an optimizer, the same in every picture and every run."""
+    return LOOKS.get(optimizer) or OTHERS[zlib.crc32(optimizer.encode()) % len(OTHERS)]
+
+
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 12.0,

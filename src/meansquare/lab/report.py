@@ -14,7 +14,7 @@ from meansquare.lab import wording
 from meansquare.lab.compare import CONFIDENCE, RESAMPLES, Summary
 from meansquare.lab.figures import draw
 from meansquare.lab.files import make_folder, replace_file
-from meansquare.lab.looks import LOOKS
+from meansquare.lab.looks import look_of
 
 TEMPLATE = "report.html.j2"
 
@@ -45,7 +45,7 @@ def _render(summary: Summary, command: str, pictures: Mapping[str, Any]) -> str:
         protocol=summary.protocol,
         pictures=pictures,
         command=command,
-        looks=LOOKS,
+        look_of=look_of,
         wording=wording,
         confidence=f"{100 * CONFIDENCE:.0f}",
         resamples=f"{RESAMPLES:,}",

@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 
 from meansquare.lab.errors import LabError
 from meansquare.lab.record import Record
-from meansquare.lab.setups import SETUPS
+from meansquare.lab.setups import setup_of
 from meansquare.lab.study import Plan
 
 
@@ -136,4 +136,4 @@ def _serve(pipe: Connection) -> None:
     while True:
         plan: Plan = pipe.recv()
         task = tasks.get(plan.task) or tasks.setdefault(plan.task, load_task(plan.task))
-        pipe.send(run(task, SETUPS[plan.optimizer], plan, on_epoch=pipe.send))
+        pipe.send(run(task, setup_of(plan.optimizer), plan, on_epoch=pipe.send))

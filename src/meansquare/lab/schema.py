@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, get_args
 
-from meansquare.lab.setups import SETUPS
+from meansquare.lab.setups import is_setup
 from meansquare.lab.study import Phase
 from meansquare.lab.tasks import TASKS, Facts, SplitName
 from meansquare.settings import shown
@@ -114,7 +114,7 @@ def _object(accepts: Mapping[str, Accepts]) -> Accepts:
 
 PROTOCOL: Mapping[str, Accepts] = {
     "tasks": _some_of(lambda name: isinstance(name, str) and name in TASKS),
-    "optimizers": _some_of(lambda name: isinstance(name, str) and name in SETUPS),
+    "optimizers": _some_of(lambda name: isinstance(name, str) and is_setup(name)),
     "budget": _is_count,
     "seeds": lambda value: _is_count(value) and 0 < value <= MOST_SEEDS,
     "epochs": _dict_of(lambda value: _is_count(value) and value > 0),

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
+
+from meansquare.lab.errors import LabError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +34,7 @@ class Setup:
         return f"{self.module}.{self.factory}({', '.join(arguments)})"
 
     def build(self, parameters: Iterable[Tensor], lr: float) -> Optimizer:
-        factory = getattr(importlib.import_module(self.module), self.factory)
-        return factory(parameters, lr=lr, **self.settings)
+        return getattr(_imported(self.module), self.factory)(parameters, lr=lr, **self.settings)
 
 
 SETUPS: Mapping[str, Setup] = {
@@ -42,3 +47,43 @@ SETUPS: Mapping[str, Setup] = {
         Setup("adam", "Adam", "meansquare", "Adam"),
     )
 }
+
+_OWN = re.compile(r"(?P<module>[\w./-]+):(?P<factory>[A-Za-z_]\w*)")
+
+
+def is_setup(name: str) -> bool:
+    """Whether it may be the name of a competitor, one of SETUPS or a user's own."""
+    return name in SETUPS or _OWN.fullmatch(name) is not None
+
+
+def setup_of(name: str) -> Setup:
+    """One of SETUPS, or a user's own optimizer: `module:Name` or `folder/file.py:Name`."""
+    if name in SETUPS:
+        return SETUPS[name]
+    own = _OWN.fullmatch(name)
+    if own is None:
+        raise LabError(f"no optimizer is called {name!r}")
+    return Setup(name, own["factory"], own["module"], own["factory"])
+
+
+def require_importable(setup: Setup) -> None:
+    """LabError where a user's optimizer is not to be had."""
+    try:
+        module = _imported(setup.module)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise LabError(f"--optimizers: cannot import {setup.module} ({what})") from error
+    if not callable(getattr(module, setup.factory, None)):
+        raise LabError(f"--optimizers: {setup.module} has no optimizer {setup.factory!r}")
+
+
+def _imported(name: str) -> ModuleType:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = Path(name).resolve()
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ImportError(f"no file {name}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

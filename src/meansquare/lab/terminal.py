@@ -14,7 +14,7 @@ from rich.table import Table
 from meansquare.lab import wording
 from meansquare.lab.compare import Summary, TaskSummary
 from meansquare.lab.schedule import Epoch, Event, Finished, Started
-from meansquare.lab.setups import SETUPS
+from meansquare.lab.setups import setup_of
 from meansquare.lab.study import Plan
 
 PLAIN_SECONDS = 10.0
@@ -118,6 +118,6 @@ def _table(task: TaskSummary) -> Table:
 
 
 def _describe(plan: Plan) -> str:
-    label = SETUPS[plan.optimizer].label
+    label = setup_of(plan.optimizer).label
     aim = "tuning" if plan.phase == "tune" else f"seed {plan.seed}"
     return f"{plan.task:7} {label:17} lr {plan.lr:<9.3g} {aim:8}"
