@@ -39,6 +39,7 @@ soak: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/family.py
 
 $(VENV)/tools: constraints.txt
 	$(PYTHON) -m venv $(VENV)

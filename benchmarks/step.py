@@ -10,55 +10,29 @@ nothing. A second table tells how many times as long each arm takes in condition
 """
 
 import argparse
-import itertools
-import math
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
+from timing import (
+    LR,
+    Step,
+    Workload,
+    conditions,
+    floor,
+    in_turn,
+    perceptron,
+    ratio,
+    tensors,
+    time_once,
+    training,
+    transformer,
+)
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from meansquare import RMSProp, __version__
-from meansquare.kernels import cpu
-
-Step = Callable[[], object]
-LR = 1e-6  # parameters hardly move, so that every round does the same work
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Parameters with gradients; `train` comes before each timed step, as to make them anew."""
-
-    name: str
-    params: list[Tensor]
-    train: Step | None = None
-    repeats: int = 1
-
-
-def tensors(sizes: list[int]) -> list[Tensor]:
-    torch.manual_seed(0)
-    params: list[Tensor] = [nn.Parameter(torch.randn(size)) for size in sizes]
-    for p in params:
-        p.grad = torch.randn_like(p)
-    return params
-
-
-def training(model: nn.Module, inputs: Tensor, name: str) -> Workload:
-    params: list[Tensor] = [*model.parameters()]
-    direction = torch.randn_like(model(inputs))
-
-    def train() -> None:
-        for p in params:
-            p.grad = None
-        (model(inputs) * direction).sum().backward()
-
-    train()
-    return Workload(f"{name}, in training", params, train)
+from meansquare import RMSProp
 
 
 class Pictures(Dataset):
@@ -88,20 +62,6 @@ def gone_subnormal() -> tuple[Workload, Workload]:
         p.grad = torch.full_like(p, 1e-20)
     name = "1 M floats, second moment subnormal"
     return Workload("1 M floats", ordinary), Workload(name, tiny)
-
-
-def perceptron(*widths: int) -> nn.Module:
-    torch.manual_seed(0)
-    layers: list[nn.Module] = []
-    for wide, narrow in itertools.pairwise(widths):
-        layers += [nn.Linear(wide, narrow), nn.Tanh()]
-    return nn.Sequential(*layers[:-1])
-
-
-def transformer() -> nn.Module:
-    torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(304, 8, 1216, dropout=0.0, batch_first=True)
-    return nn.TransformerEncoder(layer, 10)
 
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
@@ -156,25 +116,6 @@ def arms(params: list[Tensor]) -> dict[str, Step]:
     }
 
 
-def floor(params: list[Tensor]) -> Step:
-    plan = cpu.native.Plan([[(p, type(p) is not Subclassed) for p in params]])
-    cpu.native.set_group(plan, 0, "floor_1", ["square_avg"], 0, LR, math.inf, math.inf, [], [])
-    groups = [{"params": params, "lr": LR}]
-    state = {
-        p: {
-            "step": torch.zeros((), dtype=torch.float64),
-            "square_avg": torch.zeros_like(p, requires_grad=False),
-        }
-        for p in params
-    }
-
-    def step() -> None:
-        threads = torch.get_num_threads()
-        assert cpu.native.step(plan, groups, state, threads, lambda _: None, 0.0, -1) == -1
-
-    return step
-
-
 def fused_adam_trick(params: list[Tensor]) -> Step:
     """torch's fused Adam with beta1 = 0 and its first moment aliased to the gradient."""
     squares = [torch.zeros_like(p) for p in params]
@@ -202,34 +143,10 @@ def fused_adam_trick(params: list[Tensor]) -> Step:
     return step
 
 
-def time_once(workload: Workload, step: Step) -> float:
-    """Milliseconds of one step."""
-    if workload.train:
-        workload.train()
-    begin = time.perf_counter()
-    for _ in range(workload.repeats):
-        step()
-    return (time.perf_counter() - begin) / workload.repeats * 1e3
-
-
-def measure(workload: Workload, rounds: int) -> dict[str, list[float]]:
-    steps = arms(workload.params)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(-3, rounds):
-        for name, step in steps.items():
-            took = time_once(workload, step)
-            if turn >= 0:
-                times[name].append(took)
-    return times
-
-
-def row(workload: Workload, times: dict[str, list[float]]) -> str:
-    ours, *others = times.values()
+def row(workload: Workload, rounds: int) -> str:
+    ours, *others = in_turn(workload, arms(workload.params), rounds).values()
     cells = [workload.name, f"{statistics.median(ours):.3g}"]
-    for own in others:
-        ratios = sorted(a / b for a, b in zip(own, ours, strict=True))
-        cells.append(f"{statistics.median(ratios):.2f} ({ratios[len(ratios) // 10]:.2f})")
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join([*cells, *(ratio(own, ours) for own in others)])} |"
 
 
 def slow_down(works: tuple[Workload, Workload], rounds: int) -> str:
@@ -258,14 +175,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
     asked = options.workloads or known
-    isa = cpu.native.instruction_set()
-    print(
-        f"meansquare {__version__} ({isa}), torch {torch.__version__}, float32, "
-        f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}; "
-        f"{options.rounds} interleaved rounds; GPU: not measured"
-    )
+    print(conditions(options.rounds))
     for title, names, printed in (
-        ("workload", WORKLOADS, lambda work: row(work, measure(work, options.rounds))),
+        ("workload", WORKLOADS, lambda work: row(work, options.rounds)),
         ("slow-down", SLOW_DOWNS, lambda works: slow_down(works, options.rounds)),
     ):
         wanted = [name for name in asked if name in names]

@@ -3,6 +3,7 @@
 from meansquare.checkpoint import read_checkpoint
 from meansquare.kernels import backends
 from meansquare.optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp, Rprop, SignSGD
+from meansquare.optimizers.groups import decay_groups
 from meansquare.optimizers.own import optimizer
 
 __version__ = "0.1.0"
@@ -16,6 +17,7 @@ __all__ = [
     "SignSGD",
     "__version__",
     "backends",
+    "decay_groups",
     "optimizer",
     "read_checkpoint",
 ]

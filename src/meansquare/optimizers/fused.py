@@ -70,15 +70,16 @@ class FusedOptimizer(Optimizer):
             with told_by(type(self).__name__):
                 raise
 
-    def step_in_backward(self) -> RemovableHandle:
+    def step_in_backward(self) -> "InBackward":
         """Step each parameter within `backward()`, as soon as its gradient is there, and free that.
 
         So no two gradients need be held at a time; `step()` then finds none. Every backward is a
-        step: gradients cannot be accumulated, nor unscaled. Returns a handle whose `remove()` ends
-        it. Raises ValueError where a group has `max_grad_norm`, which needs all gradients at once.
+        step: gradients cannot be accumulated, nor unscaled, and step hooks are not called. Returns
+        a handle whose `remove()` ends it, as does a `with` block around it. Raises ValueError where
+        a group has `max_grad_norm`, which needs all gradients at once.
         """
         self._attach([p for group in self.param_groups for p in group["params"]])
-        return _Detach(self._in_backward)
+        return InBackward(self._in_backward)
 
     def _attach(self, params: Sequence[Tensor]) -> None:
         self._refuse_norm()
@@ -184,17 +185,22 @@ class FusedOptimizer(Optimizer):
         return self._kind.checked(group, type(self).__name__, where)
 
 
-class _Detach(RemovableHandle):
-    """Takes the hooks of `step_in_backward` off again."""
+class InBackward:
+    """The hooks of `step_in_backward`; `remove()`, or the end of a `with`, takes them off again."""
 
     def __init__(self, handles: dict[Tensor, RemovableHandle]) -> None:
-        super().__init__({})
         self._handles = handles
 
     def remove(self) -> None:
         for handle in self._handles.values():
             handle.remove()
         self._handles.clear()
+
+    def __enter__(self) -> "InBackward":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
 
 
 def _is_watched(opt: Optimizer) -> bool:

@@ -126,9 +126,7 @@ def _hyper_of(
             "own_numbers": own_numbers,
             "first": lambda self, buffer: buffers[buffer],
             "check_of": classmethod(
-                lambda cls, name: (
-                    _check_of(name) if name in settings else (CHECKS | RUN_CHECKS)[name]
-                )
+                lambda cls, name: _check_of(name) if name in settings else checks[name]
             ),
         },
     )
