@@ -83,6 +83,7 @@ int64_t Plan::collect_rows(PyObject* param_groups, PyObject* state, int64_t only
         PyObject* list = PyDict_GetItemWithError(settings, params);
         if (!list || !PyList_Check(list) || !read_lr(settings, groups_[i])) return other_groups;
         if (size_t(PyList_GET_SIZE(list)) != rows_[i].size()) return other_groups;
+        if (i == 0) first_list_ = list;
         for (size_t j = 0; j < rows_[i].size(); ++j) {
             PlanRow& row = rows_[i][j];
             if (PyList_GET_ITEM(list, Py_ssize_t(j)) != row.parameter) return other_groups;
@@ -214,6 +215,7 @@ PyObject* Plan::step(PyObject* param_groups, PyObject* state, const How& how) {
 }
 
 PyObject* Plan::parameters() {
+    if (groups_.size() == 1 && active_.size() == row_count_) return Py_NewRef(first_list_);
     PyObject* list = PyList_New(Py_ssize_t(active_.size()));
     Py_ssize_t i = 0;
     for (PlanRow* row : active_) PyList_SET_ITEM(list, i++, Py_NewRef(row->tensor[P]));

@@ -50,6 +50,7 @@ private:
     std::vector<std::vector<PlanRow>> rows_;
     std::vector<PlanRow*> active_;     // those with a gradient in this step
     size_t row_count_ = 0;
+    PyObject* first_list_ = nullptr;   // of the first group's parameters, in this step
     int64_t total_ = 0;                // elements of this step, or the last
     double norm_ = 0;
     std::vector<std::pair<uintptr_t, uintptr_t>> elsewhere_;
