@@ -154,8 +154,7 @@ class FusedOptimizer(Optimizer):
     def _forget(self) -> None:
         """Drop what is kept between steps; the next step makes it anew."""
         self._plan = Plan(self._kind)
-        self._hypers: list[Hyper] = []
-        self._settings = cpu.native.Settings() if cpu.native else None
+        self._known: tuple[Any, list[Hyper]] = None, []
 
     def _checked_groups(self) -> list[Hyper]:
         """The Hyper of each group; the same list while no setting has changed.
@@ -163,23 +162,23 @@ class FusedOptimizer(Optimizer):
         A changed learning rate is read by the kernels and makes no other list, unless a parameter
         is stepped by reference.
         """
-        whole, groups = not self._plan.is_whole, self.param_groups
-        settings = self._settings
-        if settings is not None and cpu.native.unchanged(settings, groups, whole):
-            return self._hypers
+        whole, groups, native = not self._plan.is_whole, self.param_groups, cpu.native
+        settings, hypers = self._known
+        if settings is not None and native.unchanged(settings, groups, whole):
+            return hypers
         names = {*self._kind.names(), *RUN_CHECKS}
-        hypers = []
-        for i, group in enumerate(groups):
-            known = settings is not None and i < len(self._hypers)
-            if known and cpu.native.unchanged_group(settings, i, group, True):
-                hypers.append(self._hypers[i])
-                continue
-            hypers.append(self._check(group, f" in group {i}"))
-        if settings is not None:
-            for i, group in enumerate(groups):
-                cpu.native.remember(settings, i, group, names)
-        self._hypers = hypers
-        return hypers
+        # Remembered before they are checked: what another thread changes in between is seen later.
+        new = native.Settings() if native else None
+        for i, group in enumerate(groups if native else ()):
+            native.remember(new, i, group, names)
+        now = [
+            hypers[i]
+            if settings is not None and native.unchanged_group(settings, i, group, True)
+            else self._check(group, f" in group {i}")
+            for i, group in enumerate(groups)
+        ]
+        self._known = new, now
+        return now
 
     def _check(self, group: Mapping[str, Any], where: str) -> Any:
         return self._kind.checked(group, type(self).__name__, where)
