@@ -186,14 +186,16 @@ SETTINGS = {
     kind: sorted({*kind._kind.names(), "foreach", "capturable"} & set(opt.defaults))
     for kind, opt in ((kind, kind([nn.Parameter(torch.ones(2))])) for kind in LIMITS)
 }
+# Of any sign and size that the state of a parameter can hold, and those that are no numbers.
+FLOATS = st.one_of(st.floats(-1e30, 1e30), st.sampled_from([nan, inf, -inf, -0.0, 0.0, 1.0]))
 ONE = st.one_of(
-    st.floats(),
-    st.integers(),
+    FLOATS,
+    st.integers(-(10**30), 10**30),
     st.booleans(),
     st.none(),
     st.text(max_size=3),
     st.complex_numbers(),
-    st.floats(width=32).map(torch.tensor),
+    FLOATS.map(torch.tensor),
 )
 ANY = st.one_of(ONE, st.lists(ONE, max_size=3), st.tuples(ONE, ONE))
 
@@ -217,8 +219,8 @@ def test_any_value_is_taken_or_refused_in_one_line(data, kind):
 
 def drawn(kind):
     """Numbers and pairs of any size for some of the settings that torch knows."""
-    pairs = {name: st.tuples(st.floats(), st.floats()) for name in ("betas", "etas")}
-    numbers = {name: st.floats() for name in ("dampening", *NUMBERS[kind])}
+    pairs = {name: st.tuples(FLOATS, FLOATS) for name in ("betas", "etas")}
+    numbers = dict.fromkeys(("dampening", *NUMBERS[kind]), FLOATS)
     known = {n: s for n, s in (pairs | numbers).items() if n in kind([torch.ones(1)]).defaults}
     flags = {"nesterov": st.booleans()} if kind is SGD else {}
     return st.fixed_dictionaries({}, optional=known | flags)

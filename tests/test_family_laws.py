@@ -36,7 +36,7 @@ def powers_of_two(t, *twins):
         g = 2.0 ** torch.randint(-6, 6, shape, generator=source)
         g *= torch.randint(-1, 2, shape, generator=source)
         for p in same:
-            p.grad = g.to(p.dtype)
+            p.grad = g.to(p.dtype, copy=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
