@@ -56,3 +56,9 @@ MEMBERS = [
     ),
     *(member for member in FAMILY if member.kind is not AdamW),
 ]
+NAMESAKES = {member.kind: member.namesake for member in FAMILY if member.namesake}
+
+
+def words(kind: Any, options: dict[str, Any]) -> str:
+    """What a test's id says of an optimizer and its settings."""
+    return "-".join([kind.__name__, *(f"{n}={value}" for n, value in options.items() if value)])

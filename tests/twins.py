@@ -1,4 +1,4 @@
-"""The same parameters twice: one set stepped by meansquare, the other by torch.optim.RMSprop."""
+"""The same parameters twice: one set stepped by meansquare, the other by its namesake in torch."""
 
 import io
 from collections.abc import Callable, Iterable, Sequence
@@ -71,12 +71,14 @@ def set_gradients(t: int, *twins: Sequence[Tensor]) -> None:
 
 def pair(
     params: Sequence[Tensor],
-    make: Callable[[type, list], torch.optim.Optimizer] | None = None,
+    make: Callable[[Any, list], torch.optim.Optimizer] | None = None,
+    kinds: tuple[Any, Any] = (RMSProp, torch.optim.RMSprop),
     **options,
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Our optimizer over `params` and torch's over copies of them."""
+    """Our optimizer over `params` and its namesake over copies of them."""
     make = make or (lambda kind, own: kind(own, **options))
-    return make(RMSProp, list(params)), make(torch.optim.RMSprop, copies(params))
+    ours, theirs = kinds
+    return make(ours, list(params)), make(theirs, copies(params))
 
 
 def gradient_of(p: Tensor) -> Tensor:

@@ -36,7 +36,10 @@ def step(row: Row, norm: float) -> None:
     t = float(state["step"]) + 1
     scale = grad_scale(hyper.max_grad_norm, norm)
     buffers = {name: _real(state[name]) for name in hyper.rule.buffers}
-    streams = (_real(p).to(_real_dtype(p)), gradient_of(p), *buffers.values())
+    held = list(buffers.values())
+    if torch.is_grad_enabled():  # autograd may want what is to be written over
+        held = [buffer.clone() for buffer in held]
+    streams = (_real(p).to(_real_dtype(p)), gradient_of(p), *held)
     h = hyper.at(t, precision_of(p), scale)
     h.update_scale = _update_scale(hyper, h, streams)
     out = hyper.rule.update(h, *streams)

@@ -1,5 +1,7 @@
 """Descent by a learning rate for each weight: what RMSProp came from, and what came of it."""
 
+from typing import Any
+
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -170,3 +172,8 @@ class AdamW(FusedOptimizer):
         seed: int = 0,
     ) -> None:
         super().__init__(params, locals() | {"decoupled_weight_decay": True})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group["decoupled_weight_decay"] = True  # whatever a state dict of Adam says
