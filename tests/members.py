@@ -45,7 +45,7 @@ FAMILY = [
     Member(AdaGrad, {}, torch.optim.Adagrad, ADAGRAD),
     Member(Adam, {}, torch.optim.Adam, ADAM),
     Member(Adam, {"amsgrad": True}, torch.optim.Adam, ADAM),
-    Member(AdamW, {"decoupled_weight_decay": True}, torch.optim.AdamW, PLAIN),
+    Member(AdamW, {}, torch.optim.AdamW, PLAIN),
     Member(Rprop, {}, torch.optim.Rprop, ({}, {"maximize": True, "etas": (0.4, 1.3)})),
     Member(SignSGD, {}, None, PLAIN),
 ]

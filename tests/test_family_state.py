@@ -287,3 +287,12 @@ def test_parameters_without_a_gradient_have_no_state_in_a_checkpoint(kind, optio
     opt.step()
     again.load_state_dict(through_a_file(opt.state_dict()))
     assert parameters(again)[1] not in again.state
+
+
+def test_the_sums_of_adagrad_can_be_shared_before_the_first_step_as_in_torch():
+    opts = [kind([nn.Parameter(torch.ones(3))]) for kind in (AdaGrad, torch.optim.Adagrad)]
+    for opt in opts:
+        opt.share_memory()
+    assert all(opt.state[parameters(opt)[0]]["sum"].is_shared() for opt in opts)
+    walk(opts, 3)
+    assert apart(opts) <= 1e-6  # rounding of 3 steps in float32

@@ -120,9 +120,8 @@ class SGDHyper(Hyper):
         return finite if name == "dampening" else super().check_of(name)
 
     def check_together(self) -> None:
-        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
-            got = f"momentum={self.momentum!r}, dampening={self.dampening!r}"
-            raise ValueError(f"nesterov=True needs momentum > 0 and dampening = 0, got {got}")
+        if self.nesterov and self.momentum != 0 and self.dampening != 0:
+            raise ValueError(f"dampening must be 0 where nesterov is True, got {self.dampening!r}")
 
 
 @functools.cache

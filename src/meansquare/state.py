@@ -256,11 +256,19 @@ def lacking(p: Tensor, state: Mapping[str, Any], hyper: Hyper) -> dict[str, Any]
     like = torch.empty_like(p, dtype=STATE_DTYPES[p.dtype], requires_grad=False)
     for name in buffers:
         if name not in state:
-            first = hyper.first(name)
-            new[name] = torch.full_like(like, complex(first, first) if p.is_complex() else first)
+            new[name] = _full(like, name, hyper.first(name))
         elif (same := laid_out_like(like, state[name])) is not state[name]:
             new[name] = same
     return new
+
+
+def _full(like: Tensor, name: str, first: float) -> Tensor:
+    """A buffer that holds its first value everywhere, in both parts of a complex number."""
+    try:
+        return torch.full_like(like, complex(first, first) if like.is_complex() else first)
+    except RuntimeError as error:
+        what = f"'{name}' cannot begin at {first!r} in {like.dtype}"
+        raise ValueError(f"{what}; make the setting that says so smaller") from error
 
 
 def _is_count(step: Tensor) -> bool:

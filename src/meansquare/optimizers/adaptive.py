@@ -58,6 +58,12 @@ class AdaGrad(FusedOptimizer):
     ) -> None:
         super().__init__(params, locals())
 
+    def share_memory(self) -> None:
+        """Move the sums of squares into shared memory, for processes that train one model."""
+        self._prepare()
+        for state in self.state.values():
+            state["sum"].share_memory_()
+
 
 class Adam(FusedOptimizer):
     r"""Adam: a drop-in for `torch.optim.Adam`.

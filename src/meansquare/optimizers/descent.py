@@ -55,6 +55,9 @@ class SGD(FusedOptimizer):
         max_grad_norm: float | None = None,
         seed: int = 0,
     ) -> None:
+        # Later momentum may be 0 for a while, as in torch.
+        if nesterov is True and momentum == 0:
+            raise ValueError("SGD: momentum must be > 0 where nesterov is True, got 0")
         super().__init__(params, locals())
 
 

@@ -17,7 +17,7 @@ from meansquare.hyper import RUN_CHECKS, Hyper
 from meansquare.kernels import cpu, warn_without_compiler
 from meansquare.kernels.plan import Plan
 from meansquare.settings import told_by
-from meansquare.state import check_kind, loaded
+from meansquare.state import check_kind, lacking, loaded
 
 
 class FusedOptimizer(Optimizer):
@@ -101,6 +101,13 @@ class FusedOptimizer(Optimizer):
                 f"{type(self).__name__}: a step in backward cannot keep max_grad_norm, for which "
                 "all gradients are needed at once; use clip_value, or step() after backward"
             )
+
+    def _prepare(self) -> None:
+        """Give every parameter the state that its first step would."""
+        with told_by(type(self).__name__):
+            for group, hyper in zip(self.param_groups, self._checked_groups(), strict=True):
+                for p in group["params"]:
+                    self.state[p] |= lacking(p, self.state[p], hyper)
 
     def explain(self) -> None:
         """Print which kernel steps which tensors, why a tensor falls back, and bytes of state."""
