@@ -101,7 +101,7 @@ int64_t Plan::collect_rows(PyObject* param_groups, PyObject* state, int64_t only
 bool Plan::read_lr(PyObject* settings, Group& group) {
     static PyObject* const name = PyUnicode_InternFromString("lr");
     PyObject* lr = PyDict_GetItemWithError(settings, name);
-    if (!lr || !PyFloat_CheckExact(lr)) return lr;
+    if (!lr || !PyFloat_Check(lr)) return lr;
     group.lr = PyFloat_AS_DOUBLE(lr);
     return group.lr >= 0 && group.lr < Group::none;
 }

@@ -15,7 +15,7 @@ public:
         groups_[i] = {};
         PyObject *key, *value;
         for (Py_ssize_t at = 0; PyDict_Next(group, &at, &key, &value);) {
-            const bool counts = PySequence_Contains(names, key) == 1;
+            const bool counts = PyUnicode_CheckExact(key) && PySequence_Contains(names, key) == 1;
             groups_[i].settled = groups_[i].settled && (!counts || cannot_change(value));
             groups_[i].entries.push_back({Ref(Py_NewRef(key)), Ref(counts ? Py_NewRef(value) : nullptr)});
         }
@@ -37,7 +37,7 @@ public:
         for (Py_ssize_t at = 0; PyDict_Next(group, &at, &key, &value); ++entry) {
             if (entry == end || entry->key.object != key) return false;
             if (!entry->value.object || entry->value.object == value) continue;
-            if (whole || !is_rate(key, value)) return false;
+            if (whole || !is_rate(key, entry->value.object) || !is_rate(key, value)) return false;
         }
         return entry == end;
     }
@@ -57,12 +57,12 @@ private:
                 if (!cannot_change(PyTuple_GET_ITEM(value, i))) return false;
             return true;
         }
-        return value == Py_None || PyBool_Check(value) || PyFloat_CheckExact(value) || PyLong_CheckExact(value) ||
+        return value == Py_None || PyBool_Check(value) || PyFloat_Check(value) || PyLong_CheckExact(value) ||
                PyUnicode_CheckExact(value);
     }
     static bool is_rate(PyObject* key, PyObject* value) {
         static PyObject* const lr = PyUnicode_InternFromString("lr");
-        return key == lr && PyFloat_CheckExact(value) && PyFloat_AS_DOUBLE(value) >= 0 &&
+        return key == lr && PyFloat_Check(value) && PyFloat_AS_DOUBLE(value) >= 0 &&
                PyFloat_AS_DOUBLE(value) < HUGE_VAL;
     }
 

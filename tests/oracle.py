@@ -22,7 +22,8 @@ def step(hyper: Hyper, t: int, p, g, *buffers, **runtime) -> list[np.ndarray]:
     h = hyper.at(float(t), p.dtype.name, **runtime)
     with np.errstate(all="ignore"):
         out = hyper.rule.update(h, p, g, *buffers)
-    return [*out] if isinstance(out, tuple) else [out]
+    out = out if isinstance(out, tuple) else (out,)
+    return [x if isinstance(x, np.ndarray) else np.full_like(p, x) for x in out]
 
 
 def mix(x: int) -> int:

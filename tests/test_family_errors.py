@@ -23,7 +23,7 @@ NO_FLAGS = (2, "yes", torch.tensor([True, False]), nan)
 NO_FRACTIONS = (-0.1, 1, 1.5, nan, inf, torch.tensor(1.0))
 NO_PAIRS = (0.5, (), (0.5,), (0.5, 0.6, 0.7), None, "ab", torch.ones(2), {0.5, 0.6})
 NO_ETAS = ((0.0, 1.2), (-0.5, 1.2), (1.0, 1.2), (nan, 1.2), (0.5, 1.0), (0.5, inf), (0.5, nan))
-NO_SIZES = ((-1e-6, 50), (nan, 50), (1e-6, inf), (1e-6, nan), (1e-6, -50))
+NO_SIZES = ((-1e-6, 50), (nan, 50), (inf, 50), (1e-6, nan), (1e-6, -50))
 
 NUMBERS = {
     SGD: ("lr", "momentum", "weight_decay"),
@@ -82,7 +82,6 @@ WRONG = [
     *((Rprop, {"step_sizes": sizes}, "step_sizes[", ValueError) for sizes in NO_SIZES),
     (Adam, {"betas": ("0.9", 0.9)}, "betas[0]", TypeError),
     (Adam, {"betas": (0.9, torch.ones(2))}, "betas[1]", TypeError),
-    (Rprop, {"step_sizes": (1.0, 0.1)}, "step_sizes", ValueError),
 ]
 TOGETHER = [
     (SGD, {"nesterov": True, "momentum": 0.9, "dampening": 0.5}, "dampening", ValueError),
@@ -166,7 +165,7 @@ def test_an_option_of_another_member_is_refused(kind):
 @pytest.mark.parametrize("kind", LIMITS)
 def test_a_limit_on_the_norm_and_steps_in_backward_exclude_each_other(kind):
     opt = kind([p := nn.Parameter(torch.ones(2))], max_grad_norm=1.0)
-    with pytest.raises(ValueError, match="cannot keep max_grad_norm") as error:
+    with pytest.raises(ValueError, match="max_grad_norm must be None") as error:
         opt.step_in_backward()
     assert one_line(error.value, kind.__name__)
     p.sum().backward()

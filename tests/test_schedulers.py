@@ -1,11 +1,13 @@
 """Every scheduler of torch drives RMSProp as it drives torch.optim.RMSprop."""
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.optim import lr_scheduler, swa_utils
 from twins import apart, layouts, pair, parameters, walk
 
-from meansquare import RMSProp
+from meansquare import SGD, RMSProp
 
 ROUNDING = 1e-5  # relative, of some 60 steps in float32
 
@@ -84,3 +86,26 @@ def test_a_scheduler_may_switch_momentum_on_in_mid_run():
     walk((opt,), 3, first=3)
     scheduler.step()
     assert all("momentum_buffer" in opt.state[p] for p in parameters(opt))
+
+
+def test_a_learning_rate_of_any_kind_of_number_is_the_one_of_now():
+    p = torch.zeros(1)
+    p.grad, opt = torch.ones(1), SGD([p], lr=1)
+    for lr in (1, 1, 0.25, 1, 1, np.float64(0.5), 1, torch.tensor(0.125), 0.25, 1):
+        opt.param_groups[0]["lr"], before = lr, p.clone()
+        opt.step()
+        assert torch.equal(before - p, torch.full((1,), float(lr)))
+
+
+def test_a_group_that_is_gone_is_gone_also_where_torch_operations_stepped_it():
+    one, other = nn.Parameter(torch.ones(2)), Odd(torch.ones(2))
+    opt = SGD([{"params": [one]}, {"params": [other]}], lr=0.5)
+    for _ in range(2):
+        one.grad = other.grad = torch.ones(2)
+        opt.step()
+        del opt.param_groups[1:]
+    assert (one.tolist(), other.tolist()) == ([0.0, 0.0], [0.5, 0.5])
+
+
+class Odd(nn.Parameter):
+    """Stepped by torch operations."""

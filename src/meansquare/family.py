@@ -74,9 +74,13 @@ class RMSPropHyper(Hyper):
             "bias_correction": float(self.bias_correction),
             "floor": floor,
             "eps": max(self.eps, least * least if self.eps_place == "inside" else least),
-            "eps_squared": max(self.eps**2, tiny),
+            "eps_squared": max(self.eps * self.eps, tiny),
             "mu": self.momentum,
         }
+
+    @property
+    def max_update(self) -> float | None:
+        return self.max_update_rms
 
     def first(self, buffer: str) -> float:
         return self.initial_square_avg if buffer == "square_avg" else 0.0
@@ -181,6 +185,10 @@ class AdamHyper(Hyper):
     max_update_rms: float | None = None
 
     @property
+    def max_update(self) -> float | None:
+        return self.max_update_rms
+
+    @property
     def rule(self) -> Rule:
         return adam_rule(self.amsgrad)
 
@@ -195,7 +203,7 @@ class AdamHyper(Hyper):
             "beta1": beta1,
             "beta2": beta2,
             "eps": max(self.eps, least),
-            "eps_squared": max(self.eps**2, tiny),
+            "eps_squared": max(self.eps * self.eps, tiny),
         }
 
 
@@ -231,10 +239,6 @@ class RpropHyper(Hyper):
 
     def first(self, buffer: str) -> float:
         return self.lr if buffer == "step_size" else 0.0
-
-    def check_together(self) -> None:
-        if self.step_sizes[0] > self.step_sizes[1]:
-            raise ValueError(f"step_sizes must be in rising order, got {self.step_sizes}")
 
 
 @functools.cache

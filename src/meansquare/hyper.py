@@ -13,6 +13,7 @@ from meansquare.settings import (
     between,
     flag,
     fraction,
+    not_negative,
     one_of,
     optional,
     pair_of,
@@ -58,7 +59,7 @@ CHECKS: dict[str, Check] = {
         between(0.0, 1.0, "in (0, 1)", without=0.0),
         between(1.0, math.inf, "finite and > 1", without=1.0),
     ),
-    "step_sizes": pair_of(at_least_zero, at_least_zero),
+    "step_sizes": pair_of(at_least_zero, not_negative),
 }
 # What a group says of how to run a step, not of its numbers.
 RUN_CHECKS: dict[str, Check] = {
@@ -155,7 +156,7 @@ class Hyper:
     @property
     def max_update(self) -> float | None:
         """The largest size of an update before it is made smaller, or None."""
-        return getattr(self, "max_update_rms", None)
+        return None
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

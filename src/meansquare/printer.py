@@ -13,11 +13,7 @@ def cpp_rule(rule: Rule) -> str:
     """A struct named `rule.key`: what csrc/step.h asks of a rule."""
     traced = rule.traced()
     body = [_cpp_line(line) for line in traced.tape.lines]
-    body += [
-        f"{stream} = {result};"
-        for stream, result in zip(_written(rule), traced.results, strict=True)
-        if stream != result
-    ]
+    body += _cpp_results(_written(rule), traced.results)
     numbers = (*RUNTIME, *rule.numbers)
     more = ""
     if rule.surprise:
@@ -35,6 +31,14 @@ struct {rule.key} {{
         {_joined(body, 8)}
     }}{more}
 }};"""
+
+
+def _cpp_results(streams: tuple[str, ...], results: tuple[Operand, ...]) -> list[str]:
+    """Assignments; what another stream held before is put aside first."""
+    changed = [(s, r) for s, r in zip(streams, results, strict=True) if s != r]
+    old = [r for _, r in changed if r in ("g", *streams)]
+    aside = [f"const T old_{r} = {r};" for r in dict.fromkeys(old)]
+    return aside + [f"{s} = {f'old_{r}' if r in old else _cpp_value(r)};" for s, r in changed]
 
 
 def _written(rule: Rule) -> tuple[str, ...]:
@@ -62,7 +66,7 @@ struct {rule.surprise.key} {{
     template <class T>
     static inline T of(const Coefficients<T, coefficients>& h, T p, T g, T v) {{
         {_joined(body, 8)}
-        return {traced.results[0]};
+        return {_cpp_value(traced.results[0])};
     }}
 }};"""
 
@@ -79,6 +83,7 @@ def _cpp_fold(tape: Tape, numbers: tuple[str, ...]) -> str:
         expression = {
             "**": lambda x: f"std::pow({x[0]}, {x[1]})",
             "sqrt": lambda x: f"std::sqrt({x[0]})",
+            "abs": lambda x: f"std::abs({x[0]})",
             "choose": lambda x: f"{x[0]} != 0.0 ? {x[1]} : {x[2]}",
         }.get(line.operator, lambda x, op=line.operator: f"{x[0]} {op} {x[1]}")(x)
         body.append(f"const double {value(line.result)} = {expression};")
@@ -97,16 +102,17 @@ def _literal(x: float) -> str:
     return "NAN" if math.isnan(x) else f"{'-' if x < 0 else ''}INFINITY"
 
 
+def _cpp_value(x: Operand) -> str:
+    if not isinstance(x, str):
+        return f"T({_literal(x)})"
+    return f"h.x[{x[1:]}]" if x.startswith("c") else x
+
+
 def _cpp_line(line: Line) -> str:
-    def value(x: Operand) -> str:
-        if not isinstance(x, str):
-            return f"T({_literal(x)})"
-        return f"h.x[{x[1:]}]" if x.startswith("c") else x
-
     def condition(x: Operand) -> str:
-        return f"{value(x)} != T(0)" if str(x).startswith("c") else value(x)
+        return _cpp_value(x) if str(x).startswith("t") else f"{_cpp_value(x)} != T(0)"
 
-    x = tuple(map(value, line.operands))
+    x = tuple(map(_cpp_value, line.operands))
     if line.operator in "<>":
         return f"const bool {line.result} = {x[0]} {line.operator} {x[1]};"
     expression = {
@@ -124,7 +130,7 @@ def triton_rule(rule: Rule) -> str:
     names = [f"s{i}" for i in range(BUFFERS)]
     lines = [f"c{i} = tl.load(h + {i})" for i in range(len(traced.tape.coefficients))]
     lines += map(_triton_line, traced.tape.lines)
-    results = (*traced.results, *names[len(rule.buffers) :])
+    results = (*map(str, traced.results), *names[len(rule.buffers) :])
     return f"""
 
 @triton.jit

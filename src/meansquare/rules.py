@@ -138,7 +138,7 @@ def sign_descent(h, p, g):
 
 def sqrt(x):
     if isinstance(x, float):
-        return math.sqrt(x)
+        return math.sqrt(x) if x >= 0 else math.nan
     return x.sqrt() if hasattr(x, "sqrt") else np.sqrt(x)
 
 
@@ -170,11 +170,11 @@ def or_zero(x, least):
 
 def choose(condition, x, y):
     """x where the condition holds, else y; one of the two is an element, or both are numbers."""
-    if isinstance(condition, bool | np.bool_):
+    if isinstance(condition, bool | np.bool_ | float):
         return x if condition else y
     kind = next((value for value in (x, y) if hasattr(value, "dtype")), None)
     if kind is None and hasattr(condition, "dtype"):
-        raise TypeError("choose: x or y must be an element, got two numbers")
+        raise TypeError("choose: x or y must be an element where the condition is one, got numbers")
     if kind is None:
         return condition.choose(x, y)
     if isinstance(condition, np.ndarray):

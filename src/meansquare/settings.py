@@ -110,4 +110,5 @@ def seed(name: str, value: Any) -> int:
 finite = between(-math.inf, math.inf, "finite", without=-math.inf)
 at_least_zero = between(0.0, math.inf, "finite and >= 0")
 above_zero = between(0.0, math.inf, "finite and > 0", without=0.0)
+not_negative = between(0.0, math.nextafter(math.inf, 0), ">= 0")
 fraction = between(0.0, 1.0, "in [0, 1)")

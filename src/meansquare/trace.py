@@ -10,7 +10,7 @@ RUNTIME = ("t", "lr", "grad_scale", "update_scale")
 """Numbers that each step tells anew: the step's own (1 for the first), the learning rate, the
 factor on the gradient from its global norm, and the factor on the step from its size."""
 
-HOST: dict[str, Callable[..., float]] = {
+HOST: dict[str, Callable[..., Any]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
@@ -18,6 +18,7 @@ HOST: dict[str, Callable[..., float]] = {
     "**": operator.pow,
     "<": operator.lt,
     ">": operator.gt,
+    "abs": abs,
     "sqrt": math.sqrt,
     "choose": lambda condition, x, y: x if condition else y,
 }
@@ -48,7 +49,7 @@ class Tape:
     def on_host(self, op: str, *operands: Any) -> "Number":
         names = tuple(x.name if isinstance(x, Number) else float(x) for x in operands)
         for line in self.host:
-            if (line.operator, line.operands) == (op, names):
+            if (line.operator, repr(line.operands)) == (op, repr(names)):  # -0.0 is not 0.0
                 return Number(line.result, self)
         self.host.append(Line(f"#{len(self.host)}", op, names))
         return Number(self.host[-1].result, self)
@@ -112,10 +113,17 @@ class _Arithmetic:
     def __gt__(self, other):
         return self._record(">", self, other)
 
-    def __bool__(self):
+    def _refuse(self, *_):
         raise TypeError(
-            "a rule cannot branch on an element or a number: write choose(condition, x, y)"
+            "a rule can neither branch on an element or a number nor compare them by ==, !=, <= or "
+            ">=: write choose(condition, x, y) with < or >"
         )
+
+    __bool__ = __eq__ = __ne__ = __le__ = __ge__ = _refuse  # type: ignore[assignment]
+    __hash__ = object.__hash__
+
+    def __abs__(self):
+        return self._record("abs", self)
 
     def sqrt(self):
         return self._record("sqrt", self)
@@ -138,6 +146,9 @@ class Number(_Arithmetic):
     def __pow__(self, other):
         return self._record("**", self, other)
 
+    def __rpow__(self, other):
+        return self._record("**", other, self)
+
 
 @dataclass(frozen=True, eq=False)
 class Element(_Arithmetic):
@@ -148,9 +159,6 @@ class Element(_Arithmetic):
 
     def _record(self, op: str, *operands: Any) -> Any:
         return self.tape.on_elements(op, *operands)
-
-    def __abs__(self):
-        return self._record("abs", self)
 
     def or_zero(self, least):
         return self._record("or_zero", self, least)
@@ -176,7 +184,7 @@ class Trace:
 
     tape: Tape
     streams: tuple[str, ...]
-    results: tuple[str, ...]
+    results: tuple[Operand, ...]
 
 
 def trace(function: Callable[..., Any], streams: tuple[str, ...], known: tuple[str, ...]) -> Trace:
@@ -184,7 +192,7 @@ def trace(function: Callable[..., Any], streams: tuple[str, ...], known: tuple[s
     tape = Tape()
     out = function(Numbers(tape, known), *(Element(name, tape) for name in streams))
     out = out if isinstance(out, tuple) else (out,)
-    return Trace(tape, streams, tuple(str(tape._element(x)) for x in out if x is not None))
+    return Trace(tape, streams, tuple(map(tape._element, out)))
 
 
 def folded(tape: Tape, numbers: Mapping[str, float]) -> list[float]:

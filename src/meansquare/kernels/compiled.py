@@ -37,8 +37,8 @@ def missing(rule: Rule) -> str:
 def _compile(rule: Rule) -> str:
     try:
         _load(rule)
-    except (_UnavailableError, OSError) as error:
-        why = f"its rule is not compiled: {error}"
+    except Exception as error:  # whatever the machine lacks, torch operations can step
+        why = f"its rule is not compiled: {' '.join(str(error).split())}"
         warnings.warn(
             f"{rule.key}: {why}; steps run through torch operations", RuntimeWarning, stacklevel=2
         )
@@ -118,7 +118,8 @@ def _cache() -> Path:
 
 
 def _run(command: list[str], source: str) -> None:
-    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=source.encode(), capture_output=True, check=False)
     if done.returncode:
-        said = next((line for line in done.stderr.splitlines() if "error" in line), "no reason")
+        lines = done.stderr.decode(errors="replace").splitlines()
+        said = next((line for line in lines if "error" in line), "no reason")
         raise _UnavailableError(f"{command[0]} failed: {' '.join(said.split())}")

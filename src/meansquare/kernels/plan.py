@@ -5,7 +5,7 @@ import itertools
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from meansquare.hyper import Hyper
 from meansquare.kernels import Choice, choose, compiled, cpu, reference
 from meansquare.kernels.checks import check_tensors
+from meansquare.kernels.memory import meet, merged, storages
 from meansquare.state import lacking, parameter_names
 
 _DECLINED = "lies where the C++ kernel cannot step it: over its own gradient, state or another's"
@@ -73,16 +74,17 @@ class Plan:
     def _step(
         self, groups: list[dict], state: dict, hypers: Sequence[Hyper], only: int | None
     ) -> None:
-        squares = self._squares_elsewhere(hypers)
         settled = self._takes(groups, hypers) and self._stands(groups, state, hypers)
+        squares = self._squares_elsewhere(state, hypers) if settled else 0.0
         if not settled or not self._step_native(groups, state, squares, only):
             self._differentiable = [bool(group["differentiable"]) for group in groups]
             hypers = _with_rates(hypers, groups)
             self._build(groups, state, hypers)
-            squares = self._squares_elsewhere(hypers)
+            squares = self._squares_elsewhere(state, hypers)
             if self._native is not None and not self._step_native(groups, state, squares, only):
                 raise RuntimeError("another thread changed parameters during the step")
-        norm = math.sqrt(squares) if self._native is None else cpu.native.norm(self._native)
+        limited = any(hyper and hyper.max_grad_norm is not None for hyper in self._set)
+        norm = cpu.native.norm(self._native) if self._native and limited else math.sqrt(squares)
         for place in self._fallbacks:
             p = place.parameter
             if p.grad is not None and only in (None, place.ordinal):
@@ -100,13 +102,22 @@ class Plan:
             self._set_groups(hypers)
         return True
 
-    def _squares_elsewhere(self, hypers: Sequence[Hyper]) -> float:
-        """Of the gradients that the kernels do not see and whose norm is limited."""
-        return sum(
-            reference.squares_of(place.parameter)
-            for place in self._fallbacks
-            if place.parameter.grad is not None and hypers[place.group].max_grad_norm is not None
-        )
+    def _squares_elsewhere(self, state: dict, hypers: Sequence[Hyper]) -> float:
+        """Of the gradients that the kernels do not see and whose norm is limited.
+
+        What torch operations cannot compute raises here, before any kernel writes.
+        """
+        squares = 0.0
+        for place in self._fallbacks:
+            p, hyper = place.parameter, hypers[place.group]
+            if p.grad is None:
+                continue
+            if hyper.max_grad_norm is not None:
+                squares += reference.squares_of(p)
+            if len(self._fallbacks) < len(self._places):
+                with torch.no_grad():
+                    reference.results(reference.Row(p, state[p], hyper, place.ordinal), 0.0)
+        return squares
 
     def _stands(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> bool:
         """Whether what the kernels do not take is as it was when the table was built."""
@@ -134,8 +145,8 @@ class Plan:
 
     def _fence(self, state: dict) -> None:
         """Tell the kernels which memory is not theirs: a row that lies there is refused."""
-        spans = set().union(*(_storages(place.parameter, state) for place in self._fallbacks))
-        cpu.native.set_elsewhere(self._native, _merged(spans))
+        spans = set().union(*(storages(place.parameter, state) for place in self._fallbacks))
+        cpu.native.set_elsewhere(self._native, merged(spans))
 
     def choices(self, groups: list[dict], hypers: Sequence[Hyper]) -> dict[Tensor, Choice]:
         """The kernel of each parameter: as in the last step, or as it will be in the first."""
@@ -222,7 +233,7 @@ class Plan:
         p = place.parameter
         if p.grad is None or self._chosen[place.ordinal].kernel != "cpu":
             return None
-        return p.data_ptr(), p.stride(), p.grad.dtype, len(_storages(p, state))
+        return p.data_ptr(), p.stride(), p.grad.dtype, len(storages(p, state))
 
     def _build_native(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         while True:
@@ -248,11 +259,11 @@ class Plan:
         slow = [n for n, choice in self._choices.items() if choice.kernel == "reference"]
         if not slow or len(slow) == len(self._choices):
             return
-        memory = {place.ordinal: _storages(place.parameter, state) for place in self._places}
+        memory = {place.ordinal: storages(place.parameter, state) for place in self._places}
         while slow:
             taken = memory[slow.pop()]
             fused = [n for n in memory if self._choices[n].kernel == "cpu"]
-            shared = [n for n in fused if _meet(memory[n], taken)]
+            shared = [n for n in fused if meet(memory[n], taken)]
             self._choices |= dict.fromkeys(shared, Choice("reference", _SHARED))
             slow += shared
 
@@ -276,32 +287,3 @@ def _without_modes(call: Callable[[], int]) -> int:
         return call()
     with torch._C.DisableTorchFunction():
         return call()
-
-
-Span = tuple[int, int]  # from where to where in memory
-
-
-def _meet(some: set[Span], others: set[Span]) -> bool:
-    return any(a[0] < b[1] and b[0] < a[1] for a in some for b in others)
-
-
-def _merged(spans: set[Span]) -> list[Span]:
-    """The same memory in rising order, none of it twice."""
-    merged: list[Span] = []
-    for begin, end in sorted(spans):
-        if merged and begin <= merged[-1][1]:
-            begin, end = merged[-1][0], max(merged.pop()[1], end)
-        merged.append((begin, end))
-    return merged
-
-
-def _storages(p: Tensor, state: Mapping[Tensor, dict]) -> set[Span]:
-    """From where to where the storages lie that a step of `p` touches (none without a gradient)."""
-    if p.grad is None:
-        return set()
-    held = [t for t in (p, p.grad, *state[p].values()) if isinstance(t, Tensor)]
-    try:
-        storages = [t.untyped_storage() for t in held if t.device.type == "cpu"]
-        return {(s.data_ptr(), s.data_ptr() + s.nbytes()) for s in storages if s.nbytes()}
-    except RuntimeError:  # of a subclass without storage
-        return set()

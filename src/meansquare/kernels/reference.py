@@ -32,25 +32,39 @@ def step(row: Row, norm: float) -> None:
 
     `norm` is that of all gradients, where the group limits it.
     """
+    p, state = row.parameter, row.state
+    new, *kept = results(row, norm)
+    p.copy_(torch.complex(new[..., 0], new[..., 1]) if p.is_complex() else new)
+    for name, value in zip(row.hyper.rule.buffers, kept, strict=True):
+        _real(state[name]).copy_(value)
+    state["step"] += 1
+
+
+def results(row: Row, norm: float) -> list[Tensor]:
+    """What a step of a row will write, none of it in the memory of what it will be written to."""
     p, state, hyper = row.parameter, row.state, row.hyper
     t = float(state["step"]) + 1
-    scale = grad_scale(hyper.max_grad_norm, norm)
-    buffers = {name: _real(state[name]) for name in hyper.rule.buffers}
-    held = list(buffers.values())
+    held = [_real(state[name]) for name in hyper.rule.buffers]
     if torch.is_grad_enabled():  # autograd may want what is to be written over
         held = [buffer.clone() for buffer in held]
     streams = (_real(p).to(_real_dtype(p)), gradient_of(p), *held)
-    h = hyper.at(t, precision_of(p), scale)
+    h = hyper.at(t, precision_of(p), grad_scale(hyper.max_grad_norm, norm))
     h.update_scale = _update_scale(hyper, h, streams)
     out = hyper.rule.update(h, *streams)
-    new, *kept = out if isinstance(out, tuple) else (out,)
+    new, *kept = (_apart(x, streams) for x in (out if isinstance(out, tuple) else (out,)))
     if p.dtype in (torch.bfloat16, torch.float16):
         key = dice_key(hyper.seed, row.ordinal, int(t))
         new = round_stochastically(new, p.dtype, random_bits(p, key))
-    p.copy_(torch.complex(new[..., 0], new[..., 1]) if p.is_complex() else new)
-    for buffer, value in zip(buffers.values(), kept, strict=True):
-        buffer.copy_(value)
-    state["step"] += 1
+    return [new, *kept]
+
+
+def _apart(result: Any, streams: tuple[Tensor, ...]) -> Tensor:
+    """A rule's result as a tensor of its own: it may be a number, or what another stream held."""
+    if any(result is stream for stream in streams):
+        return result.clone()
+    if isinstance(result, Tensor):
+        return result
+    return torch.full_like(streams[0], float(result))
 
 
 def gradient_of(p: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from meansquare.lab.errors import LabError
 from meansquare.lab.files import unwritable
 from meansquare.lab.record import Folder, Journal, Record
 from meansquare.lab.schedule import Crew, Finished
-from meansquare.lab.setups import setup_of
+from meansquare.lab.setups import SETUPS, setup_of
 from meansquare.lab.study import Plan, Study
 
 STOPPED = 130
@@ -67,18 +67,24 @@ def _prepare_folder(study: Study, out: Path) -> None:
     _require_folder(out)
     if not record.exists(out):
         _create_folder(study, out)
-    record.require_same(record.load(out), study.protocol)
+    folder = record.load(out)
+    record.require_same(folder, study.protocol)
+    own = {name: setup for name, setup in _setups(study).items() if name not in SETUPS}
+    record.require_same_setups(folder, own)
 
 
 def _create_folder(study: Study, out: Path) -> None:
     from meansquare.lab.tasks import load_task
 
     facts = {name: asdict(load_task(name).facts) for name in study.tasks}
-    setups = {
+    record.create(out, study.protocol, facts, _setups(study))
+
+
+def _setups(study: Study) -> dict[str, dict[str, str]]:
+    return {
         setup.name: {"label": setup.label, "call": setup.call}
         for setup in map(setup_of, study.optimizers)
     }
-    record.create(out, study.protocol, facts, setups)
 
 
 def _require_folder(out: Path) -> None:

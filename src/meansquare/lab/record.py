@@ -150,6 +150,17 @@ def require_same(folder: Folder, protocol: Mapping[str, Any]) -> None:
     )
 
 
+def require_same_setups(folder: Folder, setups: Mapping[str, Any]) -> None:
+    """LabError unless the folder's optimizers are built by the same calls, of the same files."""
+    for name in setups:
+        theirs, ours = (one[name]["call"] for one in (folder.setups, setups))
+        if theirs != ours:
+            raise LabError(
+                f"{folder.path} belongs to another {name} ({theirs} there, {ours} now);"
+                " choose another --out."
+            )
+
+
 class Journal:
     """The open record file of one folder; only one process can hold it."""
 

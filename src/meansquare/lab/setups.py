@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +33,10 @@ class Setup:
     @property
     def call(self) -> str:
         arguments = ["lr", *(f"{key}={value}" for key, value in self.settings.items())]
-        return f"{self.module}.{self.factory}({', '.join(arguments)})"
+        called = f"{self.module}.{self.factory}({', '.join(arguments)})"
+        if not self.module.endswith(".py"):
+            return called
+        return f"{called}, sha256 {hashlib.sha256(Path(self.module).read_bytes()).hexdigest()[:12]}"
 
     def build(self, parameters: Iterable[Tensor], lr: float) -> Optimizer:
         return getattr(_imported(self.module), self.factory)(parameters, lr=lr, **self.settings)
@@ -63,27 +68,38 @@ def setup_of(name: str) -> Setup:
     own = _OWN.fullmatch(name)
     if own is None:
         raise LabError(f"no optimizer is called {name!r}")
-    return Setup(name, own["factory"], own["module"], own["factory"])
+    return Setup(name, name, own["module"], own["factory"])
 
 
 def require_importable(setup: Setup) -> None:
     """LabError where a user's optimizer is not to be had."""
+    from torch.optim import Optimizer
+
     try:
-        module = _imported(setup.module)
+        made = getattr(_imported(setup.module), setup.factory, None)
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise LabError(f"--optimizers: cannot import {setup.module} ({what})") from error
-    if not callable(getattr(module, setup.factory, None)):
-        raise LabError(f"--optimizers: {setup.module} has no optimizer {setup.factory!r}")
+    if not (isinstance(made, type) and issubclass(made, Optimizer)):
+        raise LabError(f"--optimizers: {setup.module} has no optimizer class {setup.factory!r}")
 
 
 def _imported(name: str) -> ModuleType:
+    """A module by its name or by its file, which may import what lies beside it."""
     if not name.endswith(".py"):
         return importlib.import_module(name)
     path = Path(name).resolve()
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    known = f"_of_a_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if known in sys.modules:
+        return sys.modules[known]
+    spec = importlib.util.spec_from_file_location(known, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ImportError(f"no file {name}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = sys.modules[known] = importlib.util.module_from_spec(spec)
+    sys.path.append(str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[known]
+        raise
     return module

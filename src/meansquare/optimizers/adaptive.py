@@ -60,7 +60,7 @@ class AdaGrad(FusedOptimizer):
 
     def share_memory(self) -> None:
         """Move the sums of squares into shared memory, for processes that train one model."""
-        self._prepare()
+        self._prepare([p for group in self.param_groups for p in group["params"]])
         for state in self.state.values():
             state["sum"].share_memory_()
 

@@ -17,7 +17,12 @@ from meansquare.hyper import RUN_CHECKS, Hyper
 from meansquare.kernels import cpu, warn_without_compiler
 from meansquare.kernels.plan import Plan
 from meansquare.settings import told_by
-from meansquare.state import check_kind, lacking, loaded
+from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded
+
+_NO_NORM = (
+    "max_grad_norm must be None where parameters are stepped in backward: it needs all gradients "
+    "at once; use clip_value"
+)
 
 
 class FusedOptimizer(Optimizer):
@@ -39,10 +44,17 @@ class FusedOptimizer(Optimizer):
         Raises ValueError or TypeError as the constructor does; nothing is added then.
         """
         if isinstance(param_group, dict):  # torch refuses anything else
-            self._check(self.defaults | param_group, f" in group {len(self.param_groups)}")
+            where = f" in group {len(self.param_groups)}"
+            hyper = self._check(self.defaults | param_group, where)
+            if self._in_backward and hyper.max_grad_norm is not None:
+                raise ValueError(f"{type(self).__name__}: {_NO_NORM}{where}")
         super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        for name in self._kind.names():  # a list may change in place: it would be checked always
+            if isinstance(group.get(name), list):
+                group[name] = tuple(group[name])
         if self._in_backward:
-            self._attach(self.param_groups[-1]["params"])
+            self._in_backward |= self._attached(group["params"])
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Step every parameter that has a gradient; returns what the closure returned."""
@@ -73,19 +85,25 @@ class FusedOptimizer(Optimizer):
     def step_in_backward(self) -> "InBackward":
         """Step each parameter within `backward()`, as soon as its gradient is there, and free that.
 
-        So no two gradients need be held at a time; `step()` then finds none. Every backward is a
-        step: gradients cannot be accumulated, nor unscaled, and step hooks are not called. Returns
-        a handle whose `remove()` ends it, as does a `with` block around it. Raises ValueError where
-        a group has `max_grad_norm`, which needs all gradients at once.
+        So no two gradients need be held at a time; `step()` then finds none, but those of
+        parameters that did not require one when this was called. Every backward is a step:
+        gradients cannot be accumulated, nor unscaled, and step hooks are not called. Returns a
+        handle whose `remove()` ends it, as does a `with` block around it. Raises ValueError where a
+        group has `max_grad_norm`, which needs all gradients at once.
         """
-        self._attach([p for group in self.param_groups for p in group["params"]])
-        return InBackward(self._in_backward)
-
-    def _attach(self, params: Sequence[Tensor]) -> None:
         self._refuse_norm()
-        for p in params:
-            if p not in self._in_backward:
-                self._in_backward[p] = p.register_post_accumulate_grad_hook(self._step_one)
+        params = [p for group in self.param_groups for p in group["params"]]
+        self._prepare(params)
+        attached = self._attached([p for p in params if p not in self._in_backward])
+        self._in_backward |= attached
+        return InBackward(self._in_backward, attached)
+
+    def _attached(self, params: Sequence[Tensor]) -> dict[Tensor, RemovableHandle]:
+        return {
+            p: p.register_post_accumulate_grad_hook(self._step_one)
+            for p in params
+            if p.requires_grad
+        }
 
     def _step_one(self, p: Tensor) -> None:
         self._refuse_norm()
@@ -96,18 +114,18 @@ class FusedOptimizer(Optimizer):
             p.grad = None
 
     def _refuse_norm(self) -> None:
-        if any(hyper.max_grad_norm is not None for hyper in self._checked_groups()):
-            raise ValueError(
-                f"{type(self).__name__}: a step in backward cannot keep max_grad_norm, for which "
-                "all gradients are needed at once; use clip_value, or step() after backward"
-            )
+        for i, hyper in enumerate(self._checked_groups()):
+            if hyper.max_grad_norm is not None:
+                raise ValueError(f"{type(self).__name__}: {_NO_NORM} in group {i}")
 
-    def _prepare(self) -> None:
-        """Give every parameter the state that its first step would."""
+    def _prepare(self, params: Sequence[Tensor]) -> None:
+        """Give parameters the state that their first step would."""
+        chosen = set(params)
         with told_by(type(self).__name__):
             for group, hyper in zip(self.param_groups, self._checked_groups(), strict=True):
                 for p in group["params"]:
-                    self.state[p] |= lacking(p, self.state[p], hyper)
+                    if p in chosen and p.dtype in STATE_DTYPES:
+                        self.state[p] |= lacking(p, self.state[p], hyper)
 
     def explain(self) -> None:
         """Print which kernel steps which tensors, why a tensor falls back, and bytes of state."""
@@ -192,15 +210,18 @@ class FusedOptimizer(Optimizer):
 
 
 class InBackward:
-    """The hooks of `step_in_backward`; `remove()`, or the end of a `with`, takes them off again."""
+    """The hooks of one `step_in_backward`; `remove()`, or the end of a `with`, takes them off."""
 
-    def __init__(self, handles: dict[Tensor, RemovableHandle]) -> None:
-        self._handles = handles
+    def __init__(
+        self, known: dict[Tensor, RemovableHandle], attached: dict[Tensor, RemovableHandle]
+    ) -> None:
+        self._known, self._attached = known, attached
 
     def remove(self) -> None:
-        for handle in self._handles.values():
+        for p, handle in self._attached.items():
             handle.remove()
-        self._handles.clear()
+            self._known.pop(p, None)
+        self._attached = {}
 
     def __enter__(self) -> "InBackward":
         return self

@@ -3,8 +3,11 @@
 import dataclasses
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import torch
 
 from meansquare import rules
 from meansquare.hyper import CHECKS, RUN_CHECKS, Hyper, Precision, Rule
@@ -34,8 +37,9 @@ def optimizer(**settings: float) -> Callable[[Callable[..., Any]], type[FusedOpt
     what `meansquare.rules` has: sqrt, sign, choose, at_least, at_most, square, or_zero. A buffer
     begins at its default, or at 0.
 
-    What is computed of `h` alone is computed in double precision, once a step. The optimizer has
-    these settings as arguments, and clip_value, max_grad_norm, maximize, foreach, fused,
+    What is computed of `h` alone is computed in double precision, once a step; a division by zero
+    there is infinite in the kernel, and an error where torch operations run the rule. The optimizer
+    has these settings as arguments, and clip_value, max_grad_norm, maximize, foreach, fused,
     differentiable and seed, which need no word in the rule. Its kernel is compiled at the first
     step, where a C++20 compiler is, and kept in a cache (`MEANSQUARE_CACHE`, else
     `~/.cache/meansquare`); `explain()` says which kernel runs, and why not the compiled one.
@@ -58,8 +62,11 @@ def optimizer(**settings: float) -> Callable[[Callable[..., Any]], type[FusedOpt
 
     def make(function: Callable[..., Any]) -> type[FusedOptimizer]:
         with told_by(getattr(function, "__name__", "optimizer")):
+            if not inspect.isfunction(function):
+                raise TypeError(f"a rule is a function, got {shown(function)}")
             buffers = _buffers_of(function)
             kind = _hyper_of(function, _checked(settings), buffers)
+            _try(kind.checked(settings, ""))
         return _optimizer_of(function, kind)
 
     return make
@@ -68,8 +75,9 @@ def optimizer(**settings: float) -> Callable[[Callable[..., Any]], type[FusedOpt
 def _checked(settings: Mapping[str, Any]) -> dict[str, float]:
     if "lr" not in settings:
         raise ValueError(f"a rule needs lr among its settings, got {shown(list(settings))}")
+    taken = {*RUNTIME, *_SHARED, *_RUN, *RUN_CHECKS, *dir(Hyper), "params", "param_names"}
     for name in settings:
-        if name in (*RUNTIME, *_SHARED, *_RUN, *RUN_CHECKS) and name != "lr":
+        if name != "lr" and (name in taken or name.startswith("_")):
             raise ValueError(f"the setting {name!r} has a meaning of its own; rename it")
     return {name: _check_of(name)(name, value) for name, value in settings.items()}
 
@@ -101,10 +109,10 @@ def _hyper_of(
 
     def update(h, p, g, *old):
         out = function(h, p, rules.gradient(h, p, g), *old)
-        count = len(out) if isinstance(out, tuple) else 1
-        if count != 1 + len(buffers):
-            wanted = ", ".join(("p", *buffers))
-            raise TypeError(f"a rule returns what it writes ({wanted}), got {count} values")
+        kinds = [type(x).__name__ for x in (out if isinstance(out, tuple) else (out,))]
+        if len(kinds) != 1 + len(buffers) or {"NoneType", "list"} & {*kinds}:
+            wanted, got = ", ".join(("p", *buffers)), ", ".join(kinds)
+            raise TypeError(f"a rule returns what it writes, ({wanted}), got ({got})")
         return out
 
     def own_numbers(self: Hyper, precision: Precision) -> dict[str, float]:
@@ -132,12 +140,20 @@ def _hyper_of(
     )
 
 
+def _try(hyper: Hyper) -> None:
+    """Run the first step of a rule on two elements: what is wrong with it is told here."""
+    p = torch.ones(2)
+    held = [torch.full_like(p, hyper.first(name)) for name in hyper.rule.buffers]
+    hyper.rule.update(hyper.at(1.0, "float32"), p, torch.ones(2), *held)
+
+
 def _key(name: str, rule: Rule) -> str:
     """A symbol that the same rule always has, and no other."""
     try:
         text = cpp_rule(dataclasses.replace(rule, key="rule"))
     except Exception as error:  # the rule does what cannot be compiled: torch operations run it
         text = repr(error)
+    name = re.sub(r"\W", "", name, flags=re.ASCII)
     return f"own_{name}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
