@@ -225,3 +225,23 @@ def test_the_message_names_the_parameter_where_it_has_a_name():
     ):
         opt.step()
     assert not opt.state
+
+
+class NoRoot(torch.Tensor):
+    """Steps through torch operations, one of which it refuses."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.sqrt:
+            raise RuntimeError("no root of this one")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_what_a_subclass_refuses_stops_the_step_before_a_kernel_writes():
+    opt = RMSProp([nn.Parameter(torch.ones(3)), nn.Parameter(NoRoot(torch.ones(3)))])
+    for p in parameters(opt):
+        p.grad = torch.ones_like(p)
+    with pytest.raises(RuntimeError, match="no root of this one"):
+        opt.step()
+    assert [p.tolist() for p in parameters(opt)] == [[1.0] * 3] * 2
+    assert [opt.state[p]["step"].item() for p in parameters(opt)] == [0, 0]
