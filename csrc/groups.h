@@ -51,10 +51,10 @@ struct Group {
         kernel->fold(of_step(wide, t, update_scale), h);
         for (int i = 0; i < kernel->coefficients; ++i) wide ? into.float64[i] = h[i] : into.float32[i] = float(h[i]);
     }
-    void fold_surprise(bool wide, double t, Folded& into) {
+    void fold_size(bool wide, double t, Folded& into) {
         double h[MOST];
-        kernel->fold_surprise(of_step(wide, t, 1), h);
-        for (int i = 0; i < kernel->surprise_coefficients; ++i)
+        kernel->fold_size(of_step(wide, t, 1), h);
+        for (int i = 0; i < kernel->size_coefficients; ++i)
             wide ? into.float64[i] = h[i] : into.float32[i] = float(h[i]);
     }
 

@@ -14,9 +14,9 @@ struct KernelEntry {
     Fold fold;
     Kernel float32, float64;
     // Of the size of an update; null where the rule has none.
-    int surprise_coefficients;
-    Fold fold_surprise;
-    Measure surprise32, surprise64;
+    int size_coefficients;
+    Fold fold_size;
+    Measure size32, size64;
 };
 
 struct InstructionSet {
@@ -34,12 +34,12 @@ template <class Rule>
 constexpr KernelEntry entry(const char* key) {
     KernelEntry e{key, Rule::buffers, Rule::numbers, Rule::coefficients, Rule::timed, Rule::fold,
                   step<Rule, float>, step<Rule, double>, 0, nullptr, nullptr, nullptr};
-    if constexpr (requires { Rule::surprised; }) {
-        using Surprise = typename Rule::surprise;
-        e.surprise_coefficients = Surprise::coefficients;
-        e.fold_surprise = Surprise::fold;
-        e.surprise32 = surprises<Surprise, float, Stream(S0 + Rule::surprised)>;
-        e.surprise64 = surprises<Surprise, double, Stream(S0 + Rule::surprised)>;
+    if constexpr (requires { Rule::second_moment; }) {
+        using UpdateSize = typename Rule::update_size;
+        e.size_coefficients = UpdateSize::coefficients;
+        e.fold_size = UpdateSize::fold;
+        e.size32 = update_squares<UpdateSize, float, Stream(S0 + Rule::second_moment)>;
+        e.size64 = update_squares<UpdateSize, double, Stream(S0 + Rule::second_moment)>;
     }
     return e;
 }

@@ -36,18 +36,18 @@ double squares(const Row& row, const void*, int64_t begin, int64_t end) {
 }
 
 // The squares of an update before it is scaled. The parameter is read only where it decays the gradient.
-template <class Surprise, class T, Stream second_moment>
-double surprises(const Row& row, const void* coefficients, int64_t begin, int64_t end) {
+template <class UpdateSize, class T, Stream second_moment>
+double update_squares(const Row& row, const void* coefficients, int64_t begin, int64_t end) {
     alignas(64) T tile[STREAMS][TILE];
-    Coefficients<T, Surprise::coefficients> h;
+    Coefficients<T, UpdateSize::coefficients> h;
     std::memcpy(&h, coefficients, sizeof h);
     double total = 0;
     for (int64_t i = begin; i < end; i += TILE) {
         const int64_t n = end - i < TILE ? end - i : TILE;
         const T* g = tile_in<T>(row, G, i, n, tile[G]);
-        const T* p = h.x[Surprise::decay] > 0 ? tile_in<T>(row, P, i, n, tile[P]) : g;
+        const T* p = h.x[UpdateSize::l2] > 0 ? tile_in<T>(row, P, i, n, tile[P]) : g;
         const T* v = tile_in<T>(row, second_moment, i, n, tile[S0]);
-        total += sum(n, [&](int64_t k) { return double(Surprise::of(h, p[k], g[k], v[k])); });
+        total += sum(n, [&](int64_t k) { return double(UpdateSize::of(h, p[k], g[k], v[k])); });
     }
     return total;
 }

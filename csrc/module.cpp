@@ -54,7 +54,7 @@ const KernelEntry* find_kernel(const std::string& key) {
 std::string load_rule(const std::string& key, const std::string& path) {
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     const auto* entry = library ? static_cast<const KernelEntry*>(dlsym(library, "meansquare_rule")) : nullptr;
-    if (!entry || entry->coefficients > MOST || entry->numbers > MOST || entry->surprise_coefficients > MOST) {
+    if (!entry || entry->coefficients > MOST || entry->numbers > MOST || entry->size_coefficients > MOST) {
         const std::string why = entry ? "the rule has too many numbers" : dlerror();
         if (library) dlclose(library);
         return why;
@@ -73,7 +73,7 @@ Group group_of(const std::string& key, const std::vector<std::string>& names, ui
     const size_t wanted = size_t(group.kernel->numbers - RUNTIME), buffers = size_t(group.kernel->buffers);
     if (float32.size() != wanted || float64.size() != wanted || names.size() != buffers)
         throw std::invalid_argument("the rule " + key + " has other numbers or buffers");
-    if (max_update < Group::none && !group.kernel->fold_surprise)
+    if (max_update < Group::none && !group.kernel->fold_size)
         throw std::invalid_argument("the rule " + key + " has no size of an update");
     for (const std::string& name : names) group.names.push_back(PyUnicode_InternFromString(name.c_str()));
     group.seed = seed;

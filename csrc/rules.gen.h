@@ -45,8 +45,8 @@
 namespace MEANSQUARE_ISA {
 namespace {
 
-struct rmsprop_surprise {
-    static constexpr int decay = 4;
+struct rmsprop_size {
+    static constexpr int l2 = 4;
     static constexpr int coefficients = 11;
     static void fold([[maybe_unused]] const double* x, double* h) {
         const double n0 = x[4] * x[2];
@@ -95,8 +95,8 @@ struct rmsprop_surprise {
         return t20;
     }
 };
-struct adam_surprise {
-    static constexpr int decay = 4;
+struct adam_size {
+    static constexpr int l2 = 4;
     static constexpr int coefficients = 11;
     static void fold([[maybe_unused]] const double* x, double* h) {
         const double n0 = x[4] * x[2];
@@ -205,8 +205,8 @@ struct rmsprop_outside {
         p = t21;
         s0 = t14;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_outside_heavy_ball {
     static constexpr int buffers = 2, numbers = 17;
@@ -273,8 +273,8 @@ struct rmsprop_outside_heavy_ball {
         s0 = t14;
         s1 = t21;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_outside_heavy_ball_lr {
     static constexpr int buffers = 2, numbers = 17;
@@ -341,8 +341,8 @@ struct rmsprop_outside_heavy_ball_lr {
         s0 = t14;
         s1 = t22;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_outside_nesterov {
     static constexpr int buffers = 2, numbers = 17;
@@ -411,8 +411,8 @@ struct rmsprop_outside_nesterov {
         s0 = t14;
         s1 = t21;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_outside_nesterov_lr {
     static constexpr int buffers = 2, numbers = 17;
@@ -481,8 +481,8 @@ struct rmsprop_outside_nesterov_lr {
         s0 = t14;
         s1 = t22;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_outside_centered {
     static constexpr int buffers = 2, numbers = 17;
@@ -557,8 +557,8 @@ struct rmsprop_outside_centered {
         s0 = t14;
         s1 = t19;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_outside_centered_heavy_ball {
     static constexpr int buffers = 3, numbers = 17;
@@ -638,8 +638,8 @@ struct rmsprop_outside_centered_heavy_ball {
         s1 = t19;
         s2 = t32;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_outside_centered_heavy_ball_lr {
     static constexpr int buffers = 3, numbers = 17;
@@ -719,8 +719,8 @@ struct rmsprop_outside_centered_heavy_ball_lr {
         s1 = t19;
         s2 = t33;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_outside_centered_nesterov {
     static constexpr int buffers = 3, numbers = 17;
@@ -802,8 +802,8 @@ struct rmsprop_outside_centered_nesterov {
         s1 = t19;
         s2 = t32;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_outside_centered_nesterov_lr {
     static constexpr int buffers = 3, numbers = 17;
@@ -885,8 +885,8 @@ struct rmsprop_outside_centered_nesterov_lr {
         s1 = t19;
         s2 = t33;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_inside {
     static constexpr int buffers = 1, numbers = 17;
@@ -948,8 +948,8 @@ struct rmsprop_inside {
         p = t21;
         s0 = t14;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_inside_heavy_ball {
     static constexpr int buffers = 2, numbers = 17;
@@ -1016,8 +1016,8 @@ struct rmsprop_inside_heavy_ball {
         s0 = t14;
         s1 = t21;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_inside_heavy_ball_lr {
     static constexpr int buffers = 2, numbers = 17;
@@ -1084,8 +1084,8 @@ struct rmsprop_inside_heavy_ball_lr {
         s0 = t14;
         s1 = t22;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_inside_nesterov {
     static constexpr int buffers = 2, numbers = 17;
@@ -1154,8 +1154,8 @@ struct rmsprop_inside_nesterov {
         s0 = t14;
         s1 = t21;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_inside_nesterov_lr {
     static constexpr int buffers = 2, numbers = 17;
@@ -1224,8 +1224,8 @@ struct rmsprop_inside_nesterov_lr {
         s0 = t14;
         s1 = t22;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_inside_centered {
     static constexpr int buffers = 2, numbers = 17;
@@ -1300,8 +1300,8 @@ struct rmsprop_inside_centered {
         s0 = t14;
         s1 = t19;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_inside_centered_heavy_ball {
     static constexpr int buffers = 3, numbers = 17;
@@ -1381,8 +1381,8 @@ struct rmsprop_inside_centered_heavy_ball {
         s1 = t19;
         s2 = t32;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_inside_centered_heavy_ball_lr {
     static constexpr int buffers = 3, numbers = 17;
@@ -1462,8 +1462,8 @@ struct rmsprop_inside_centered_heavy_ball_lr {
         s1 = t19;
         s2 = t33;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_inside_centered_nesterov {
     static constexpr int buffers = 3, numbers = 17;
@@ -1545,8 +1545,8 @@ struct rmsprop_inside_centered_nesterov {
         s1 = t19;
         s2 = t32;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_inside_centered_nesterov_lr {
     static constexpr int buffers = 3, numbers = 17;
@@ -1628,8 +1628,8 @@ struct rmsprop_inside_centered_nesterov_lr {
         s1 = t19;
         s2 = t33;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_max {
     static constexpr int buffers = 1, numbers = 17;
@@ -1692,8 +1692,8 @@ struct rmsprop_max {
         p = t22;
         s0 = t14;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_max_heavy_ball {
     static constexpr int buffers = 2, numbers = 17;
@@ -1761,8 +1761,8 @@ struct rmsprop_max_heavy_ball {
         s0 = t14;
         s1 = t22;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_max_heavy_ball_lr {
     static constexpr int buffers = 2, numbers = 17;
@@ -1830,8 +1830,8 @@ struct rmsprop_max_heavy_ball_lr {
         s0 = t14;
         s1 = t23;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_max_nesterov {
     static constexpr int buffers = 2, numbers = 17;
@@ -1901,8 +1901,8 @@ struct rmsprop_max_nesterov {
         s0 = t14;
         s1 = t22;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_max_nesterov_lr {
     static constexpr int buffers = 2, numbers = 17;
@@ -1972,8 +1972,8 @@ struct rmsprop_max_nesterov_lr {
         s0 = t14;
         s1 = t23;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_max_centered {
     static constexpr int buffers = 2, numbers = 17;
@@ -2049,8 +2049,8 @@ struct rmsprop_max_centered {
         s0 = t14;
         s1 = t19;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_max_centered_heavy_ball {
     static constexpr int buffers = 3, numbers = 17;
@@ -2131,8 +2131,8 @@ struct rmsprop_max_centered_heavy_ball {
         s1 = t19;
         s2 = t33;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_max_centered_heavy_ball_lr {
     static constexpr int buffers = 3, numbers = 17;
@@ -2213,8 +2213,8 @@ struct rmsprop_max_centered_heavy_ball_lr {
         s1 = t19;
         s2 = t34;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_max_centered_nesterov {
     static constexpr int buffers = 3, numbers = 17;
@@ -2297,8 +2297,8 @@ struct rmsprop_max_centered_nesterov {
         s1 = t19;
         s2 = t33;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct rmsprop_max_centered_nesterov_lr {
     static constexpr int buffers = 3, numbers = 17;
@@ -2381,8 +2381,8 @@ struct rmsprop_max_centered_nesterov_lr {
         s1 = t19;
         s2 = t34;
     }
-    using surprise = rmsprop_surprise;
-    static constexpr int surprised = 0;
+    using update_size = rmsprop_size;
+    static constexpr int second_moment = 0;
 };
 struct sgd {
     static constexpr int buffers = 0, numbers = 10;
@@ -2616,8 +2616,8 @@ struct adam {
         s0 = t12;
         s1 = t18;
     }
-    using surprise = adam_surprise;
-    static constexpr int surprised = 1;
+    using update_size = adam_size;
+    static constexpr int second_moment = 1;
 };
 struct adam_amsgrad {
     static constexpr int buffers = 3, numbers = 14;
@@ -2690,8 +2690,8 @@ struct adam_amsgrad {
         s1 = t18;
         s2 = t20;
     }
-    using surprise = adam_surprise;
-    static constexpr int surprised = 1;
+    using update_size = adam_size;
+    static constexpr int second_moment = 1;
 };
 struct rprop {
     static constexpr int buffers = 2, numbers = 12;

@@ -17,20 +17,20 @@ void prepare_row(PlanRow& row) {
 
 bool is_limited(const PlanRow& row) { return row.group->max_update < Group::none && row.count > 0; }
 
-void prepare_surprise(PlanRow& row) {
+void prepare_size(PlanRow& row) {
     if (!row.own) row.own.reset(new Folded);
-    row.group->fold_surprise(row.wide(), row.t, *row.own);
-    row.surprise = 0;
+    row.group->fold_size(row.wide(), row.t, *row.own);
+    row.squares = 0;
 }
 
-double surprise_of(const PlanRow& row, int64_t begin, int64_t end) {
+double update_squares(const PlanRow& row, int64_t begin, int64_t end) {
     const KernelEntry& kernel = *row.group->kernel;
-    return (row.wide() ? kernel.surprise64 : kernel.surprise32)(row, row.own->of(row.wide()), begin, end);
+    return (row.wide() ? kernel.size64 : kernel.size32)(row, row.own->of(row.wide()), begin, end);
 }
 
 // From the sum of its squares: an update larger than its group allows is made as large.
 void limit_update(PlanRow& row) {
-    const double size = std::sqrt(row.surprise / double(row.count)), most = row.group->max_update;
+    const double size = std::sqrt(row.squares / double(row.count)), most = row.group->max_update;
     row.group->fold(row.wide(), row.t, size > most ? most / size : 1, *row.own);
     row.coefficients = row.own->of(row.wide());
 }
@@ -98,11 +98,11 @@ void Work::prepare() {
 // The size of each update, from one more read of gradient and second moment.
 void Work::limit_updates() {
     for (PlanRow* row : rows_)
-        if (is_limited(*row)) prepare_surprise(*row);
+        if (is_limited(*row)) prepare_size(*row);
     const std::vector<double> sums = measure([](const Segment& s) {
-        return is_limited(*s.row) ? surprise_of(*s.row, s.begin, s.end) : 0.0;
+        return is_limited(*s.row) ? update_squares(*s.row, s.begin, s.end) : 0.0;
     });
-    for (size_t i = 0; i < segments_.size(); ++i) segments_[i].row->surprise += sums[i];
+    for (size_t i = 0; i < segments_.size(); ++i) segments_[i].row->squares += sums[i];
     for (PlanRow* row : rows_)
         if (is_limited(*row) && !row->in_order) limit_update(*row);
 }
@@ -111,7 +111,7 @@ void Work::run(const Pool::Lead& lead) {
     for (const Segment& segment : in_order_) {
         PlanRow& row = *segment.row;
         if (is_limited(row)) {  // what comes before may write what this one reads
-            row.surprise = surprise_of(row, segment.begin, segment.end);
+            row.squares = update_squares(row, segment.begin, segment.end);
             limit_update(row);
         }
         run_segment(segment, nullptr);

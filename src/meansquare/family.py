@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 from meansquare import rules
-from meansquare.hyper import TINY, Hyper, Precision, Rule, Surprise, WeightDecayMode
+from meansquare.hyper import TINY, Hyper, Precision, Rule, UpdateSize, WeightDecayMode
 from meansquare.settings import Check, finite
 from meansquare.spec import EpsPlace, Spec, all_specs
 
@@ -94,8 +94,8 @@ def rmsprop_rule(spec: Spec) -> Rule:
         out = rules.rmsprop(spec, h, p, g, v, m, b)
         return tuple(x for x in out if x is not None)
 
-    surprise = Surprise("rmsprop_surprise", "square_avg", rules.rmsprop_surprise)
-    return Rule(spec.key, spec.buffers, update, _names(RMSPropHyper()), surprise)
+    update_size = UpdateSize("rmsprop_size", "square_avg", rules.rmsprop_size)
+    return Rule(spec.key, spec.buffers, update, _names(RMSPropHyper()), update_size)
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,8 @@ def adam_rule(amsgrad: bool) -> Rule:
         return tuple(y for y in rules.adam(amsgrad, h, p, g, m, v, x) if y is not None)
 
     key, buffers = ("adam_amsgrad", AdamHyper.STATE) if amsgrad else ("adam", AdamHyper.NEEDED)
-    surprise = Surprise("adam_surprise", "exp_avg_sq", rules.adam_surprise)
-    return Rule(key, buffers, update, _names(AdamHyper()), surprise)
+    update_size = UpdateSize("adam_size", "exp_avg_sq", rules.adam_size)
+    return Rule(key, buffers, update, _names(AdamHyper()), update_size)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ RUN_CHECKS: dict[str, Check] = {
 
 
 @dataclass(frozen=True)
-class Surprise:
+class UpdateSize:
     """How large an update is: `of(h, p, g, v)` returns an element whose mean over a tensor is the
     square of the update's size, with the rule's own buffer `buffer` for v.
     """
@@ -93,7 +93,7 @@ class Rule:
     buffers: tuple[str, ...]
     update: Callable[..., Any] = field(repr=False)
     numbers: tuple[str, ...] = field(repr=False)
-    surprise: Surprise | None = field(default=None, repr=False)
+    update_size: UpdateSize | None = field(default=None, repr=False)
 
     @property
     def letters(self) -> tuple[str, ...]:

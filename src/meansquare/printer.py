@@ -16,11 +16,11 @@ def cpp_rule(rule: Rule) -> str:
     body += _cpp_results(_written(rule), traced.results)
     numbers = (*RUNTIME, *rule.numbers)
     more = ""
-    if rule.surprise:
-        place = rule.buffers.index(rule.surprise.buffer)
+    if rule.update_size:
+        place = rule.buffers.index(rule.update_size.buffer)
         more = f"""
-    using surprise = {rule.surprise.key};
-    static constexpr int surprised = {place};"""
+    using update_size = {rule.update_size.key};
+    static constexpr int second_moment = {place};"""
     return f"""
 struct {rule.key} {{
     static constexpr int buffers = {len(rule.buffers)}, numbers = {len(numbers)};
@@ -53,15 +53,15 @@ def _joined(lines: list[str], indent: int) -> str:
     return f"\n{' ' * indent}".join(lines)
 
 
-def cpp_surprise(rule: Rule) -> str:
-    """A struct named after the rule's surprise: what csrc/measure.h asks of it."""
-    assert rule.surprise is not None
+def cpp_size(rule: Rule) -> str:
+    """A struct named after the size of a rule's updates: what csrc/measure.h asks of it."""
+    assert rule.update_size is not None
     numbers = (*RUNTIME, *rule.numbers)
-    traced = trace(rule.surprise.of, ("p", "g", "v"), rule.numbers)
+    traced = trace(rule.update_size.of, ("p", "g", "v"), rule.numbers)
     body = [_cpp_line(line) for line in traced.tape.lines]
     return f"""
-struct {rule.surprise.key} {{
-    static constexpr int decay = {traced.tape.coefficients.index("l2")};
+struct {rule.update_size.key} {{
+    static constexpr int l2 = {traced.tape.coefficients.index("l2")};
     {_cpp_fold(traced.tape, numbers)}
     template <class T>
     static inline T of(const Coefficients<T, coefficients>& h, T p, T g, T v) {{

@@ -56,7 +56,7 @@ def denominator(spec: Spec, h, a):
     return at_least(sqrt(a), h.eps)
 
 
-def rmsprop_surprise(h, p, g, v):
+def rmsprop_size(h, p, g, v):
     """g^2 over its own average, this gradient included: its mean is the update's size squared."""
     g = gradient(h, p, g)
     v = h.alpha * or_zero(v, h.tiny) + (1 - h.alpha) * square(g, h.least)
@@ -107,7 +107,7 @@ def adam(amsgrad: bool, h, p, g, m, v, x=None):
     return (1 - h.lr * h.decoupled) * p - lr * u, m, v, x
 
 
-def adam_surprise(h, p, g, v):
+def adam_size(h, p, g, v):
     """g^2 over its own corrected average, as in RMSProp."""
     g = gradient(h, p, g)
     v = h.beta2 * or_zero(v, h.tiny) + (1 - h.beta2) * square(g, h.least)

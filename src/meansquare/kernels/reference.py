@@ -87,10 +87,10 @@ def grad_scale(most: float | None, norm: float) -> float:
 def _update_scale(hyper: Hyper, h: Any, streams: tuple[Tensor, ...]) -> float:
     """The factor that brings an update down to the largest size that there may be."""
     rule, most = hyper.rule, hyper.max_update
-    if most is None or rule.surprise is None or streams[0].numel() == 0:
+    if most is None or rule.update_size is None or streams[0].numel() == 0:
         return 1.0
     p, g, *buffers = (x.detach() for x in streams)
-    squares = rule.surprise.of(h, p, g, buffers[rule.buffers.index(rule.surprise.buffer)])
+    squares = rule.update_size.of(h, p, g, buffers[rule.buffers.index(rule.update_size.buffer)])
     size = squares.double().mean().sqrt().item()
     return most / size if size > most else 1.0
 
