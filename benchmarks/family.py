@@ -88,7 +88,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "20x1M": lambda: Workload("20 M floats, 20 tensors", tensors([1_000_000] * 20)),
     "1M": lambda: Workload("1 M floats, 1 tensor", tensors([1_000_000]), repeats=20),
     "120x92k": lambda: Workload("11 M floats, 120 tensors", tensors([92_000] * 120)),
-    "1000x256": lambda: Workload("1000 tensors of 256", tensors([256] * 1000), repeats=20),
+    "1000x256": lambda: Workload("1000 tensors of 256", tensors([256] * 1000), repeats=5),
     "6": lambda: Workload("6 small tensors", tensors([128, 16, 256, 16, 32, 2]), repeats=100),
     "120-train": lambda: training(
         transformer(), torch.randn(4, 16, 304), "11 M floats, 120 tensors"

@@ -47,21 +47,29 @@ def _compile(rule: Rule) -> str:
 
 
 def _load(rule: Rule) -> None:
-    source = _source(rule)
-    compiler = _compiler()
-    headers = _headers()
+    source, headers = _source(rule), _headers()
     flags = (*_FLAGS, *shlex.split(cpu.native.compile_flags()))
-    text = "\n".join((source, " ".join((*compiler, *flags)), cpu.native.headers()))
-    name = f"{rule.key}_{hashlib.sha256(text.encode()).hexdigest()[:16]}.so"
-    library = _cache() / name
-    if library.exists() and not cpu.native.load_rule(rule.key, str(library)):
+    text = "\n".join((source, *flags, cpu.native.headers()))
+    name = f"{rule.key}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    library, digest = (_cache() / f"{name}.{kind}" for kind in ("so", "sha256"))
+    if _is_whole(library, digest) and not cpu.native.load_rule(rule.key, str(library)):
         return
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / name
-        _run([*compiler, *flags, f"-I{headers}", "-x", "c++", "-", "-o", str(made)], source)
+        made, its_digest = Path(folder) / library.name, Path(folder) / digest.name
+        _run([*_compiler(), *flags, f"-I{headers}", "-x", "c++", "-", "-o", str(made)], source)
         if wrong := cpu.native.load_rule(rule.key, str(made)):
             raise _UnavailableError(f"it was compiled but does not load ({wrong})")
+        its_digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
         os.replace(made, library)
+        os.replace(its_digest, digest)
+
+
+def _is_whole(library: Path, digest: Path) -> bool:
+    """Whether a library is what was put into the cache; to load a cut one can end the process."""
+    try:
+        return hashlib.sha256(library.read_bytes()).hexdigest() == digest.read_text()
+    except OSError:
+        return False
 
 
 def _source(rule: Rule) -> str:
