@@ -10,6 +10,7 @@ from meansquare.hyper import Hyper
 from meansquare.state import STATE_DTYPES, check_state
 
 _PLAIN = getattr(Tensor, "__torch_dispatch__", None)
+_FUNCTIONS = (Tensor.__torch_function__.__func__, torch.nn.Parameter.__torch_function__)
 
 
 def check_tensors(
@@ -113,3 +114,14 @@ def _check_memory(t: Tensor, what: str) -> None:
             f"{what} has lost its memory: {t.untyped_storage().nbytes()} bytes of storage "
             f"where {needed} are needed; was it freed with resize_()?"
         )
+
+
+def runs_foreign_code(p: Tensor, hyper: Hyper) -> bool:
+    """Whether code that is neither torch's nor ours takes part in a step by torch operations."""
+    return hyper.rule.key.startswith("own_") or _has_hooks(type(p)) or _has_hooks(type(p.grad))
+
+
+def _has_hooks(kind: Any) -> bool:
+    """Whether a subclass of Tensor sees torch's operations before torch does."""
+    function = getattr(kind.__torch_function__, "__func__", kind.__torch_function__)
+    return function not in _FUNCTIONS or getattr(kind, "__torch_dispatch__", None) is not _PLAIN

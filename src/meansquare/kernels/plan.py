@@ -14,7 +14,7 @@ from torch import Tensor
 
 from meansquare.hyper import Hyper
 from meansquare.kernels import Choice, choose, compiled, cpu, reference
-from meansquare.kernels.checks import check_tensors
+from meansquare.kernels.checks import check_tensors, runs_foreign_code
 from meansquare.kernels.memory import meet, merged, storages
 from meansquare.state import lacking, parameter_names
 
@@ -114,7 +114,7 @@ class Plan:
                 continue
             if hyper.max_grad_norm is not None:
                 squares += reference.squares_of(p)
-            if len(self._fallbacks) < len(self._places):
+            if len(self._fallbacks) < len(self._places) and runs_foreign_code(p, hyper):
                 with torch.no_grad():
                     reference.results(reference.Row(p, state[p], hyper, place.ordinal), 0.0)
         return squares
