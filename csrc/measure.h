@@ -11,7 +11,7 @@ namespace {
 
 template <class Each>
 double sum(int64_t n, Each each) {
-    constexpr int lanes = 16;
+    constexpr int lanes = 64;
     double total[lanes] = {};
     int64_t i = 0;
     for (; i + lanes <= n; i += lanes)
