@@ -49,24 +49,24 @@ struct rmsprop_size {
     static constexpr int l2 = 4;
     static constexpr int coefficients = 11;
     static void fold([[maybe_unused]] const double* x, double* h) {
-        const double n0 = x[4] * x[2];
-        const double n1 = -1.0 * x[5];
-        const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n0 = std::pow(x[11], x[0]);
+        const double n1 = x[12] * n0;
+        const double n2 = 1.0 - n1;
+        const double n3 = 1.0 / n2;
+        const double n4 = x[4] * x[2];
+        const double n5 = -1.0 * x[5];
+        const double n6 = x[7] > 0.0;
+        const double n7 = 1.0 - x[11];
         h[0] = x[6];  // tiny
-        h[1] = n0;
-        h[2] = n1;
+        h[1] = n4;
+        h[2] = n5;
         h[3] = x[5];  // clip
         h[4] = x[7];  // l2
-        h[5] = n2;
+        h[5] = n6;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n7;
+        h[9] = n3;
         h[10] = x[15];  // eps_squared
     }
     template <class T>
@@ -86,12 +86,12 @@ struct rmsprop_size {
         const T t12 = t11 * t11;
         const T t13 = h.x[8] * t12;
         const T t14 = t10 + t13;
-        const T t15 = t14 * h.x[9];
-        const T t16 = or_zero(t8, h.x[7]);
-        const T t17 = t16 * t16;
-        const bool t18 = t15 < h.x[10];
-        const T t19 = t18 ? h.x[10] : t15;
-        const T t20 = t17 / t19;
+        const T t15 = or_zero(t8, h.x[7]);
+        const T t16 = t15 * t15;
+        const T t17 = t14 * h.x[9];
+        const bool t18 = t17 < h.x[10];
+        const T t19 = t18 ? h.x[10] : t17;
+        const T t20 = t16 / t19;
         return t20;
     }
 };
@@ -99,23 +99,23 @@ struct adam_size {
     static constexpr int l2 = 4;
     static constexpr int coefficients = 11;
     static void fold([[maybe_unused]] const double* x, double* h) {
-        const double n0 = x[4] * x[2];
-        const double n1 = -1.0 * x[5];
-        const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = 1.0 - n4;
-        const double n6 = 1.0 / n5;
+        const double n0 = std::pow(x[11], x[0]);
+        const double n1 = 1.0 - n0;
+        const double n2 = 1.0 / n1;
+        const double n3 = x[4] * x[2];
+        const double n4 = -1.0 * x[5];
+        const double n5 = x[7] > 0.0;
+        const double n6 = 1.0 - x[11];
         h[0] = x[6];  // tiny
-        h[1] = n0;
-        h[2] = n1;
+        h[1] = n3;
+        h[2] = n4;
         h[3] = x[5];  // clip
         h[4] = x[7];  // l2
-        h[5] = n2;
+        h[5] = n5;
         h[6] = x[11];  // beta2
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n6;
+        h[8] = n6;
+        h[9] = n2;
         h[10] = x[13];  // eps_squared
     }
     template <class T>
@@ -135,12 +135,12 @@ struct adam_size {
         const T t12 = t11 * t11;
         const T t13 = h.x[8] * t12;
         const T t14 = t10 + t13;
-        const T t15 = t14 * h.x[9];
-        const T t16 = or_zero(t8, h.x[7]);
-        const T t17 = t16 * t16;
-        const bool t18 = t15 < h.x[10];
-        const T t19 = t18 ? h.x[10] : t15;
-        const T t20 = t17 / t19;
+        const T t15 = or_zero(t8, h.x[7]);
+        const T t16 = t15 * t15;
+        const T t17 = t14 * h.x[9];
+        const bool t18 = t17 < h.x[10];
+        const T t19 = t18 ? h.x[10] : t17;
+        const T t20 = t16 / t19;
         return t20;
     }
 };

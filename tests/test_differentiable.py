@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from twins import apart, distance, layouts, walk
+from twins import apart, distance, layouts, leaves, walk
 
 from meansquare import RMSProp
 
@@ -41,11 +41,6 @@ def after_steps(kind, options, steps, weight, slope, average):
         p.grad = slope.square() + weight.exp()
         opt.step()
     return p
-
-
-def leaves():
-    source = torch.Generator().manual_seed(0)
-    return [torch.rand(6, generator=source, dtype=torch.float64).requires_grad_() for _ in range(3)]
 
 
 @pytest.mark.parametrize("options", COMBINATIONS, ids=words)

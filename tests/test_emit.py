@@ -51,7 +51,7 @@ def changed(tmp_path_factory):
         shutil.copy(ROOT / name, root)
     rules = root / "src/meansquare/rules.py"
     text = rules.read_text()
-    line = "v = h.alpha * or_zero(v, h.tiny) + (1 - h.alpha) * square(g, h.least)\n    debias"
+    line = "return beta * or_zero(v, h.tiny) + (1 - beta) * square(g, h.least)"
     assert text.count(line) == 1
     rules.write_text(text.replace(line, line.replace("tiny) +", "tiny) -")))
     return root

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from members import NAMESAKES, words
 from snapshot import tensors
 from torch import nn
-from twins import apart, copies, layouts, pair, parameters, walk
+from twins import apart, copies, layouts, leaves, pair, parameters, walk
 
 from meansquare import SGD, AdaGrad, Adam, AdamW, RMSProp, Rprop, SignSGD
 
@@ -164,11 +164,6 @@ def after_steps(kind, options, names, steps, weight, slope, average):
         p.grad = slope.square() + weight.exp()
         opt.step()
     return p
-
-
-def leaves():
-    source = torch.Generator().manual_seed(0)
-    return [torch.rand(6, generator=source, dtype=torch.float64).requires_grad_() for _ in range(3)]
 
 
 @each_differentiable

@@ -139,3 +139,9 @@ def through_a_file(values: object) -> Any:
     torch.save(values, file)
     file.seek(0)
     return torch.load(file, weights_only=True)
+
+
+def leaves() -> list[Tensor]:
+    """Three tensors of which autograd is to find the gradients."""
+    source = torch.Generator().manual_seed(0)
+    return [torch.rand(6, generator=source, dtype=torch.float64).requires_grad_() for _ in range(3)]

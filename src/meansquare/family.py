@@ -14,9 +14,12 @@ from meansquare.spec import EpsPlace, Spec, all_specs
 VARIANCE_FLOOR: dict[Precision, float] = {"float32": 2.0**-20, "float64": 2.0**-49}
 
 
-def _least(precision: Precision, gain: float, share: float = 1.0) -> tuple[float, float]:
-    """The least size of a buffer's element, and of a gradient whose square counts in it."""
-    tiny = TINY[precision] / share
+def _least(precision: Precision, gain: float, floor: float = 1.0) -> tuple[float, float]:
+    """What is too small to count in a mean of squares, and the least gradient that counts in it.
+
+    A square enters the mean times `gain`; the mean is used times `floor`, and is normal still.
+    """
+    tiny = TINY[precision] / floor
     return tiny, math.sqrt(tiny / gain)  # so gain*g*g is `tiny` or more
 
 
@@ -123,7 +126,7 @@ class SGDHyper(Hyper):
     def check_of(cls, name: str) -> Check:
         return finite if name == "dampening" else super().check_of(name)
 
-    def check_together(self) -> None:
+    def __post_init__(self) -> None:
         if self.nesterov and self.momentum != 0 and self.dampening != 0:
             raise ValueError(f"dampening must be 0 where nesterov is True, got {self.dampening!r}")
 

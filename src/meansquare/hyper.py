@@ -1,6 +1,7 @@
 """What every member of the family has: a rule, and settings that are checked and made numbers."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import SimpleNamespace
@@ -105,7 +106,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Hyper:
+class Hyper(ABC):
     """The settings of one parameter group, as a user or a scheduler sets them.
 
     The fields carry the names of the keys of a `param_groups` entry. `seed` keys the stochastic
@@ -128,12 +129,13 @@ class Hyper:
     seed: int = 0
 
     @property
+    @abstractmethod
     def rule(self) -> Rule:
-        raise NotImplementedError
+        """The update that these settings ask for."""
 
+    @abstractmethod
     def own_numbers(self, precision: Precision) -> dict[str, float]:
         """The numbers of its own rule, beside those that every rule has."""
-        raise NotImplementedError
 
     def numbers(self, precision: Precision) -> dict[str, float]:
         """What the rule's `h` tells, for elements computed in `precision`."""
@@ -175,13 +177,8 @@ class Hyper:
         with told_by(who, where):
             known = {name: cls.check_of(name) for name in (*cls.names(), *RUN_CHECKS)}
             values = {n: check(n, group[n]) for n, check in known.items() if n in group}
-            hyper = cls(**{name: values[name] for name in cls.names() if name in values})
-            hyper.check_together()
-            return hyper
+            return cls(**{name: values[name] for name in cls.names() if name in values})
 
     @classmethod
     def check_of(cls, name: str) -> Check:
         return (RUN_CHECKS | CHECKS)[name]
-
-    def check_together(self) -> None:
-        """Raise ValueError for settings that exclude each other."""

@@ -21,6 +21,18 @@ def gradient(h, p, g):
     return choose(h.l2 > 0, g + h.l2 * p, g)
 
 
+def mean_square(h, beta, v, g):
+    """The running mean of g^2, this gradient included."""
+    return beta * or_zero(v, h.tiny) + (1 - beta) * square(g, h.least)
+
+
+def squared_size(h, beta, debias, p, g, v):
+    """g^2 over its own mean, corrected by `debias`."""
+    g = gradient(h, p, g)
+    v = mean_square(h, beta, v, g)
+    return square(g, h.least) / at_least(v * debias, h.eps_squared)
+
+
 def rmsprop(spec: Spec, h, p, g, v, m=None, b=None):
     """v = alpha*v + (1-alpha)*g^2;  p = p - lr*g/(sqrt(v)+eps)
 
@@ -29,7 +41,7 @@ def rmsprop(spec: Spec, h, p, g, v, m=None, b=None):
     tf.train.RMSPropOptimizer.
     """
     g = gradient(h, p, g)
-    v = h.alpha * or_zero(v, h.tiny) + (1 - h.alpha) * square(g, h.least)
+    v = mean_square(h, h.alpha, v, g)
     debias = 1 / (1 - h.bias_correction * h.alpha**h.t)
     a = v * debias
     if spec.centered:
@@ -57,11 +69,8 @@ def denominator(spec: Spec, h, a):
 
 
 def rmsprop_size(h, p, g, v):
-    """g^2 over its own average, this gradient included: its mean is the update's size squared."""
-    g = gradient(h, p, g)
-    v = h.alpha * or_zero(v, h.tiny) + (1 - h.alpha) * square(g, h.least)
-    a = v * (1 / (1 - h.bias_correction * h.alpha**h.t))
-    return square(g, h.least) / at_least(a, h.eps_squared)
+    """Its mean is the squared size of an update (Shazeer & Stern 2018, arXiv:1804.04235)."""
+    return squared_size(h, h.alpha, 1 / (1 - h.bias_correction * h.alpha**h.t), p, g, v)
 
 
 def sgd(momentum: str, h, p, g, b=None):
@@ -98,7 +107,7 @@ def adam(amsgrad: bool, h, p, g, m, v, x=None):
     """
     g = gradient(h, p, g)
     m = h.beta1 * or_zero(m, h.tiny) + (1 - h.beta1) * g
-    v = h.beta2 * or_zero(v, h.tiny) + (1 - h.beta2) * square(g, h.least)
+    v = mean_square(h, h.beta2, v, g)
     a = v
     if amsgrad:
         a = x = at_least(x, v)
@@ -108,11 +117,8 @@ def adam(amsgrad: bool, h, p, g, m, v, x=None):
 
 
 def adam_size(h, p, g, v):
-    """g^2 over its own corrected average, as in RMSProp."""
-    g = gradient(h, p, g)
-    v = h.beta2 * or_zero(v, h.tiny) + (1 - h.beta2) * square(g, h.least)
-    a = v * (1 / (1 - h.beta2**h.t))
-    return square(g, h.least) / at_least(a, h.eps_squared)
+    """Its mean is the squared size of an update, as in RMSProp."""
+    return squared_size(h, h.beta2, 1 / (1 - h.beta2**h.t), p, g, v)
 
 
 def rprop(h, p, g, prev, size):

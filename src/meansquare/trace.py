@@ -2,6 +2,7 @@
 
 import math
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,11 +75,12 @@ class Tape:
         return "t" in self.numbers
 
 
-class _Arithmetic:
+class _Arithmetic(ABC):
     """The operators that rules may use."""
 
+    @abstractmethod
     def _record(self, op: str, *operands: Any) -> Any:
-        raise NotImplementedError
+        """Write an operation down and stand for what it makes."""
 
     def __add__(self, other):
         return self._record("+", self, other)

@@ -68,7 +68,9 @@ def _maker(groups: Sequence[Mapping[str, Any]], states: Sequence[Mapping[Any, An
     for name, (ours, theirs, kind) in _MAKERS.items():
         if groups and all(name in group for group in groups) and used <= {"step", *kind.STATE}:
             is_ours = any("seed" in group for group in groups)
-            return f"meansquare.{ours}" if is_ours else f"torch.optim.{theirs}"
+            kind = ours if is_ours else theirs
+            kind += "W" if all(group.get("decoupled_weight_decay") for group in groups) else ""
+            return f"meansquare.{kind}" if is_ours else f"torch.optim.{kind}"
     return "another" + (
         f" (its state has {', '.join(map(shown, sorted(used, key=str)))})" if used else ""
     )

@@ -23,13 +23,7 @@ class AdaGrad(FusedOptimizer):
         weight_decay: L2 penalty
         initial_accumulator_value: s before the first step
         eps: added to the denominator
-        foreach, fused: accepted; every step is fused where a kernel is
-        maximize: ascend
-        differentiable: let autograd follow the step (through torch operations)
-        clip_value: each element of the gradient is held within [-clip_value, clip_value] first
-        max_grad_norm: all gradients are scaled so that their norm, over every group that has a
-            limit, is at most this (as `torch.nn.utils.clip_grad_norm_`; for one more read of them)
-        seed: of the stochastic rounding of bfloat16 and float16 parameters
+        and the rest: as RMSProp has them
 
     Raises:
         ValueError, TypeError: as RMSProp does.
@@ -81,17 +75,8 @@ class Adam(FusedOptimizer):
         eps: added to the denominator
         weight_decay: L2 penalty, or decoupled
         amsgrad: divide by the largest v so far
-        capturable, foreach, fused: accepted; every step is fused where a kernel is
-        maximize: ascend
-        differentiable: let autograd follow the step (through torch operations)
         decoupled_weight_decay: multiply p by 1 - lr*weight_decay instead of an L2 penalty
-        clip_value: each element of the gradient is held within [-clip_value, clip_value] first
-        max_grad_norm: all gradients are scaled so that their norm, over every group that has a
-            limit, is at most this (as `torch.nn.utils.clip_grad_norm_`; for one more read of them)
-        max_update_rms: an update of a tensor whose size sqrt(mean(g^2/max(v, eps^2))) is more is
-            made this large (Shazeer & Stern 2018, arXiv:1804.04235; 1.0 there; for one more read of
-            g and v, and of p where decay is L2)
-        seed: of the stochastic rounding of bfloat16 and float16 parameters
+        and the rest: as RMSProp has them
 
     Raises:
         ValueError, TypeError: as RMSProp does.
@@ -139,16 +124,7 @@ class AdamW(FusedOptimizer):
         eps: added to the denominator
         weight_decay: share of p that a step of lr = 1 takes away
         amsgrad: divide by the largest v so far
-        capturable, foreach, fused: accepted; every step is fused where a kernel is
-        maximize: ascend
-        differentiable: let autograd follow the step (through torch operations)
-        clip_value: each element of the gradient is held within [-clip_value, clip_value] first
-        max_grad_norm: all gradients are scaled so that their norm, over every group that has a
-            limit, is at most this (as `torch.nn.utils.clip_grad_norm_`; for one more read of them)
-        max_update_rms: an update of a tensor whose size sqrt(mean(g^2/max(v, eps^2))) is more is
-            made this large (Shazeer & Stern 2018, arXiv:1804.04235; 1.0 there; for one more read of
-            g and v, and of p where decay is L2)
-        seed: of the stochastic rounding of bfloat16 and float16 parameters
+        and the rest: as RMSProp has them
 
     Raises:
         ValueError, TypeError: as RMSProp does.

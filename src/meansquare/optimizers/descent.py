@@ -22,13 +22,7 @@ class SGD(FusedOptimizer):
         dampening: what the gradient loses on its way into the buffer
         weight_decay: L2 penalty
         nesterov: move by g + mu*b instead of b
-        foreach, fused: accepted; every step is fused where a kernel is
-        maximize: ascend
-        differentiable: let autograd follow the step (through torch operations)
-        clip_value: each element of the gradient is held within [-clip_value, clip_value] first
-        max_grad_norm: all gradients are scaled so that their norm, over every group that has a
-            limit, is at most this (as `torch.nn.utils.clip_grad_norm_`; for one more read of them)
-        seed: of the stochastic rounding of bfloat16 and float16 parameters
+        and the rest: as RMSProp has them
 
     Raises:
         ValueError, TypeError: as RMSProp does.
@@ -74,13 +68,7 @@ class Rprop(FusedOptimizer):
         lr: the first step of every weight, a number or a tensor of one element
         etas: (eta_minus, eta_plus)
         step_sizes: the least and the largest step
-        capturable, foreach: accepted; every step is fused where a kernel is
-        maximize: ascend
-        differentiable: let autograd follow the step (through torch operations)
-        clip_value: each element of the gradient is held within [-clip_value, clip_value] first
-        max_grad_norm: all gradients are scaled so that their norm, over every group that has a
-            limit, is at most this (as `torch.nn.utils.clip_grad_norm_`; for one more read of them)
-        seed: of the stochastic rounding of bfloat16 and float16 parameters
+        and the rest: as RMSProp has them
 
     Raises:
         ValueError, TypeError: as RMSProp does.
@@ -119,13 +107,7 @@ class SignSGD(FusedOptimizer):
         params: parameters, named parameters or dicts of groups, as torch.optim takes them
         lr: learning rate, a number or a tensor of one element
         weight_decay: decoupled: the share of p that a step of lr = 1 takes away
-        maximize: ascend
-        foreach, fused: accepted; every step is fused where a kernel is
-        differentiable: let autograd follow the step (through torch operations)
-        clip_value: each element of the gradient is held within [-clip_value, clip_value] first
-        max_grad_norm: all gradients are scaled so that their norm, over every group that has a
-            limit, is at most this (as `torch.nn.utils.clip_grad_norm_`; for one more read of them)
-        seed: of the stochastic rounding of bfloat16 and float16 parameters
+        and the rest: as RMSProp has them
 
     Raises:
         ValueError, TypeError: as RMSProp does.
