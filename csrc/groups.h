@@ -2,12 +2,15 @@
 #pragma once
 #include <Python.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <vector>
 
 #include "kernels.h"
 
 constexpr int MOST = 40;  // numbers or coefficients of a rule
+constexpr double LEAST_SHARE = 1e-3;  // as meansquare.hyper has it
 
 // The numbers that each step tells anew come first, as meansquare.trace.RUNTIME has them.
 enum Runtime { STEP, LR, GRAD_SCALE, UPDATE_SCALE, RUNTIME };
@@ -27,7 +30,7 @@ struct Group {
     std::vector<PyObject*> names;  // of its buffers in `opt.state[p]`; interned
     uint64_t seed = 0;
     double lr = 0, grad_scale = 1;
-    double max_norm = none, max_update = none;
+    double max_norm = none, norm_eps = 0, max_update = none;
     double numbers[2][MOST] = {};  // as a float32 and as a float64 parameter has them
 
     bool uses(Stream s) const { return s < S0 || size_t(s - S0) < names.size(); }
@@ -44,6 +47,12 @@ struct Group {
         in_use_[wide] = true;
         return shared_.of(wide);
     }
+    // The factor on an update of which this is the mean.
+    double update_scale(double mean) const {
+        if (kernel->is_share) return 1 / std::max(mean, LEAST_SHARE);
+        const double size = std::sqrt(mean);
+        return size > max_update ? max_update / size : 1;
+    }
     void begin_step() { in_use_[0] = in_use_[1] = false; }
 
     void fold(bool wide, double t, double update_scale, Folded& into) {
@@ -51,10 +60,11 @@ struct Group {
         kernel->fold(of_step(wide, t, update_scale), h);
         for (int i = 0; i < kernel->coefficients; ++i) wide ? into.float64[i] = h[i] : into.float32[i] = float(h[i]);
     }
-    void fold_size(bool wide, double t, Folded& into) {
+    bool measures() const { return kernel->is_share || max_update < none; }
+    void fold_measure(bool wide, double t, Folded& into) {
         double h[MOST];
-        kernel->fold_size(of_step(wide, t, 1), h);
-        for (int i = 0; i < kernel->size_coefficients; ++i)
+        kernel->fold_measure(of_step(wide, t, 1), h);
+        for (int i = 0; i < kernel->measure_coefficients; ++i)
             wide ? into.float64[i] = h[i] : into.float32[i] = float(h[i]);
     }
 

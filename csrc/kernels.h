@@ -13,10 +13,11 @@ struct KernelEntry {
     bool timed;  // whether the coefficients differ from one step to the next
     Fold fold;
     Kernel float32, float64;
-    // Of the size of an update; null where the rule has none.
-    int size_coefficients;
-    Fold fold_size;
-    Measure size32, size64;
+    // Of what scales an update; null where the rule has no such measure.
+    bool is_share;  // of the weights that move; else it is the square of the update's size
+    int measure_coefficients;
+    Fold fold_measure;
+    Measure measure32, measure64;
 };
 
 struct InstructionSet {
@@ -33,13 +34,14 @@ namespace {
 template <class Rule>
 constexpr KernelEntry entry(const char* key) {
     KernelEntry e{key, Rule::buffers, Rule::numbers, Rule::coefficients, Rule::timed, Rule::fold,
-                  step<Rule, float>, step<Rule, double>, 0, nullptr, nullptr, nullptr};
-    if constexpr (requires { Rule::second_moment; }) {
-        using UpdateSize = typename Rule::update_size;
-        e.size_coefficients = UpdateSize::coefficients;
-        e.fold_size = UpdateSize::fold;
-        e.size32 = update_squares<UpdateSize, float, Stream(S0 + Rule::second_moment)>;
-        e.size64 = update_squares<UpdateSize, double, Stream(S0 + Rule::second_moment)>;
+                  step<Rule, float>, step<Rule, double>, false, 0, nullptr, nullptr, nullptr};
+    if constexpr (requires { typename Rule::measure; }) {
+        using Measured = typename Rule::measure;
+        e.is_share = Measured::is_share;
+        e.measure_coefficients = Measured::coefficients;
+        e.fold_measure = Measured::fold;
+        e.measure32 = measured<Measured, float>;
+        e.measure64 = measured<Measured, double>;
     }
     return e;
 }

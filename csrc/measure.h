@@ -35,19 +35,21 @@ double squares(const Row& row, const void*, int64_t begin, int64_t end) {
     return total;
 }
 
-// The squares of an update before it is scaled. The parameter is read only where it decays the gradient.
-template <class UpdateSize, class T, Stream second_moment>
-double update_squares(const Row& row, const void* coefficients, int64_t begin, int64_t end) {
+// What a rule asks for before it scales an update. The parameter is read only where it decays the gradient.
+template <class Measured, class T>
+double measured(const Row& row, const void* coefficients, int64_t begin, int64_t end) {
     alignas(64) T tile[STREAMS][TILE];
-    Coefficients<T, UpdateSize::coefficients> h;
+    Coefficients<T, Measured::coefficients> h;
     std::memcpy(&h, coefficients, sizeof h);
     double total = 0;
     for (int64_t i = begin; i < end; i += TILE) {
         const int64_t n = end - i < TILE ? end - i : TILE;
         const T* g = tile_in<T>(row, G, i, n, tile[G]);
-        const T* p = h.x[UpdateSize::l2] > 0 ? tile_in<T>(row, P, i, n, tile[P]) : g;
-        const T* v = tile_in<T>(row, second_moment, i, n, tile[S0]);
-        total += sum(n, [&](int64_t k) { return double(UpdateSize::of(h, p[k], g[k], v[k])); });
+        const T* p = h.x[Measured::l2] > 0 ? tile_in<T>(row, P, i, n, tile[P]) : g;
+        const T* s[BUFFERS] = {g, g, g};
+        for (int slot : Measured::slots) s[slot] = tile_in<T>(row, Stream(S0 + slot), i, n, tile[S0 + slot]);
+        const T *s0 = s[0], *s1 = s[1], *s2 = s[2];
+        total += sum(n, [&](int64_t k) { return double(Measured::of(h, p[k], g[k], s0[k], s1[k], s2[k])); });
     }
     return total;
 }

@@ -54,7 +54,7 @@ const KernelEntry* find_kernel(const std::string& key) {
 std::string load_rule(const std::string& key, const std::string& path) {
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     const auto* entry = library ? static_cast<const KernelEntry*>(dlsym(library, "meansquare_rule")) : nullptr;
-    if (!entry || entry->coefficients > MOST || entry->numbers > MOST || entry->size_coefficients > MOST) {
+    if (!entry || entry->coefficients > MOST || entry->numbers > MOST || entry->measure_coefficients > MOST) {
         const std::string why = entry ? "the rule has too many numbers" : dlerror();
         if (library) dlclose(library);
         return why;
@@ -64,7 +64,7 @@ std::string load_rule(const std::string& key, const std::string& path) {
 }
 
 Group group_of(const std::string& key, const std::vector<std::string>& names, uint64_t seed, double lr,
-               double max_norm, double max_update, const std::vector<double>& float32,
+               double max_norm, double norm_eps, double max_update, const std::vector<double>& float32,
                const std::vector<double>& float64) {
     Group group;
     group.set = chosen;
@@ -73,12 +73,13 @@ Group group_of(const std::string& key, const std::vector<std::string>& names, ui
     const size_t wanted = size_t(group.kernel->numbers - RUNTIME), buffers = size_t(group.kernel->buffers);
     if (float32.size() != wanted || float64.size() != wanted || names.size() != buffers)
         throw std::invalid_argument("the rule " + key + " has other numbers or buffers");
-    if (max_update < Group::none && !group.kernel->fold_size)
+    if (max_update < Group::none && !group.kernel->fold_measure)
         throw std::invalid_argument("the rule " + key + " has no size of an update");
     for (const std::string& name : names) group.names.push_back(PyUnicode_InternFromString(name.c_str()));
     group.seed = seed;
     group.lr = lr;
     group.max_norm = max_norm;
+    group.norm_eps = norm_eps;
     group.max_update = max_update;
     std::copy(float32.begin(), float32.end(), group.numbers[0] + RUNTIME);
     std::copy(float64.begin(), float64.end(), group.numbers[1] + RUNTIME);
@@ -139,9 +140,9 @@ NB_MODULE(_native, m) {
     m.def("has_rule", [](const std::string& key) { return find_kernel(key) != nullptr; });
     m.def("load_rule", load_rule);
     m.def("set_group", [](Plan& plan, size_t i, const std::string& key, const std::vector<std::string>& names,
-                          uint64_t seed, double lr, double max_norm, double max_update,
+                          uint64_t seed, double lr, double max_norm, double norm_eps, double max_update,
                           const std::vector<double>& float32, const std::vector<double>& float64) {
-        plan.set_group(i, group_of(key, names, seed, lr, max_norm, max_update, float32, float64));
+        plan.set_group(i, group_of(key, names, seed, lr, max_norm, norm_eps, max_update, float32, float64));
     });
     m.def("set_elsewhere", [](Plan& plan, std::vector<std::pair<uintptr_t, uintptr_t>> spans) {
         plan.set_elsewhere(std::move(spans));

@@ -19,7 +19,7 @@ struct PlanRow : Row {
     const void* coefficients = nullptr;
     double* step = nullptr;
     double t = 0;                   // number of this step, 1 for the first
-    double squares = 0;             // sum of squares of its update, where its group limits that
+    double measured = 0;            // the sum over its elements, where its group measures updates
     PyObject *tensor[STREAMS] = {}, *step_tensor = nullptr;  // of this step
     const void* shape[STREAMS] = {};  // a place inside each tensor's own memory, to fetch it early
     std::pair<char*, char*> gradient;  // where it lay when it was last found apart from all writes

@@ -46,7 +46,8 @@ namespace MEANSQUARE_ISA {
 namespace {
 
 struct rmsprop_size {
-    static constexpr int l2 = 4;
+    static constexpr bool is_share = false;
+    static constexpr int l2 = 4, slots[] = {0};
     static constexpr int coefficients = 11;
     static void fold([[maybe_unused]] const double* x, double* h) {
         const double n0 = std::pow(x[11], x[0]);
@@ -70,7 +71,7 @@ struct rmsprop_size {
         h[10] = x[15];  // eps_squared
     }
     template <class T>
-    static inline T of(const Coefficients<T, coefficients>& h, T p, T g, T v) {
+    static inline T of(const Coefficients<T, coefficients>& h, T p, T g, T s0, T s1, T s2) {
         const T t0 = or_zero(g, h.x[0]);
         const T t1 = h.x[1] * t0;
         const bool t2 = t1 < h.x[2];
@@ -80,7 +81,7 @@ struct rmsprop_size {
         const T t6 = h.x[4] * p;
         const T t7 = t5 + t6;
         const T t8 = h.x[5] != T(0) ? t7 : t5;
-        const T t9 = or_zero(v, h.x[0]);
+        const T t9 = or_zero(s0, h.x[0]);
         const T t10 = h.x[6] * t9;
         const T t11 = or_zero(t8, h.x[7]);
         const T t12 = t11 * t11;
@@ -96,7 +97,8 @@ struct rmsprop_size {
     }
 };
 struct adam_size {
-    static constexpr int l2 = 4;
+    static constexpr bool is_share = false;
+    static constexpr int l2 = 4, slots[] = {1};
     static constexpr int coefficients = 11;
     static void fold([[maybe_unused]] const double* x, double* h) {
         const double n0 = std::pow(x[11], x[0]);
@@ -119,7 +121,7 @@ struct adam_size {
         h[10] = x[13];  // eps_squared
     }
     template <class T>
-    static inline T of(const Coefficients<T, coefficients>& h, T p, T g, T v) {
+    static inline T of(const Coefficients<T, coefficients>& h, T p, T g, T s0, T s1, T s2) {
         const T t0 = or_zero(g, h.x[0]);
         const T t1 = h.x[1] * t0;
         const bool t2 = t1 < h.x[2];
@@ -129,7 +131,7 @@ struct adam_size {
         const T t6 = h.x[4] * p;
         const T t7 = t5 + t6;
         const T t8 = h.x[5] != T(0) ? t7 : t5;
-        const T t9 = or_zero(v, h.x[0]);
+        const T t9 = or_zero(s1, h.x[0]);
         const T t10 = h.x[6] * t9;
         const T t11 = or_zero(t8, h.x[7]);
         const T t12 = t11 * t11;
@@ -153,17 +155,17 @@ struct rmsprop_outside {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -172,11 +174,11 @@ struct rmsprop_outside {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
-        h[11] = n13;
-        h[12] = n8;
+        h[11] = n8;
+        h[12] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -199,14 +201,13 @@ struct rmsprop_outside {
         const T t16 = std::sqrt(t15);
         const T t17 = t16 + h.x[10];
         const T t18 = t8 / t17;
-        const T t19 = h.x[11] * p;
-        const T t20 = h.x[12] * t18;
-        const T t21 = t19 - t20;
+        const T t19 = h.x[11] * t18;
+        const T t20 = h.x[12] * p;
+        const T t21 = t20 - t19;
         p = t21;
         s0 = t14;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_outside_heavy_ball {
     static constexpr int buffers = 2, numbers = 17;
@@ -216,17 +217,17 @@ struct rmsprop_outside_heavy_ball {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -235,12 +236,12 @@ struct rmsprop_outside_heavy_ball {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
         h[11] = x[16];  // mu
         h[12] = n8;
-        h[13] = n13;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -273,8 +274,7 @@ struct rmsprop_outside_heavy_ball {
         s0 = t14;
         s1 = t21;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_outside_heavy_ball_lr {
     static constexpr int buffers = 2, numbers = 17;
@@ -284,17 +284,17 @@ struct rmsprop_outside_heavy_ball_lr {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -303,12 +303,12 @@ struct rmsprop_outside_heavy_ball_lr {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
         h[11] = n8;
         h[12] = x[16];  // mu
-        h[13] = n13;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -341,8 +341,7 @@ struct rmsprop_outside_heavy_ball_lr {
         s0 = t14;
         s1 = t22;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_outside_nesterov {
     static constexpr int buffers = 2, numbers = 17;
@@ -352,17 +351,17 @@ struct rmsprop_outside_nesterov {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -371,12 +370,12 @@ struct rmsprop_outside_nesterov {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
         h[11] = x[16];  // mu
         h[12] = n8;
-        h[13] = n13;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -411,8 +410,7 @@ struct rmsprop_outside_nesterov {
         s0 = t14;
         s1 = t21;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_outside_nesterov_lr {
     static constexpr int buffers = 2, numbers = 17;
@@ -422,17 +420,17 @@ struct rmsprop_outside_nesterov_lr {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -441,12 +439,12 @@ struct rmsprop_outside_nesterov_lr {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
         h[11] = n8;
         h[12] = x[16];  // mu
-        h[13] = n13;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -481,8 +479,7 @@ struct rmsprop_outside_nesterov_lr {
         s0 = t14;
         s1 = t22;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_outside_centered {
     static constexpr int buffers = 2, numbers = 17;
@@ -492,17 +489,17 @@ struct rmsprop_outside_centered {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -511,12 +508,12 @@ struct rmsprop_outside_centered {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
-        h[12] = n13;
-        h[13] = n8;
+        h[12] = n8;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -550,15 +547,14 @@ struct rmsprop_outside_centered {
         const T t27 = std::sqrt(t26);
         const T t28 = t27 + h.x[11];
         const T t29 = t8 / t28;
-        const T t30 = h.x[12] * p;
-        const T t31 = h.x[13] * t29;
-        const T t32 = t30 - t31;
+        const T t30 = h.x[12] * t29;
+        const T t31 = h.x[13] * p;
+        const T t32 = t31 - t30;
         p = t32;
         s0 = t14;
         s1 = t19;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_outside_centered_heavy_ball {
     static constexpr int buffers = 3, numbers = 17;
@@ -568,17 +564,17 @@ struct rmsprop_outside_centered_heavy_ball {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -587,13 +583,13 @@ struct rmsprop_outside_centered_heavy_ball {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
         h[12] = x[16];  // mu
         h[13] = n8;
-        h[14] = n13;
+        h[14] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -638,8 +634,7 @@ struct rmsprop_outside_centered_heavy_ball {
         s1 = t19;
         s2 = t32;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_outside_centered_heavy_ball_lr {
     static constexpr int buffers = 3, numbers = 17;
@@ -649,17 +644,17 @@ struct rmsprop_outside_centered_heavy_ball_lr {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -668,13 +663,13 @@ struct rmsprop_outside_centered_heavy_ball_lr {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
         h[12] = n8;
         h[13] = x[16];  // mu
-        h[14] = n13;
+        h[14] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -719,8 +714,7 @@ struct rmsprop_outside_centered_heavy_ball_lr {
         s1 = t19;
         s2 = t33;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_outside_centered_nesterov {
     static constexpr int buffers = 3, numbers = 17;
@@ -730,17 +724,17 @@ struct rmsprop_outside_centered_nesterov {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -749,13 +743,13 @@ struct rmsprop_outside_centered_nesterov {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
         h[12] = x[16];  // mu
         h[13] = n8;
-        h[14] = n13;
+        h[14] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -802,8 +796,7 @@ struct rmsprop_outside_centered_nesterov {
         s1 = t19;
         s2 = t32;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_outside_centered_nesterov_lr {
     static constexpr int buffers = 3, numbers = 17;
@@ -813,17 +806,17 @@ struct rmsprop_outside_centered_nesterov_lr {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -832,13 +825,13 @@ struct rmsprop_outside_centered_nesterov_lr {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
         h[12] = n8;
         h[13] = x[16];  // mu
-        h[14] = n13;
+        h[14] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -885,8 +878,7 @@ struct rmsprop_outside_centered_nesterov_lr {
         s1 = t19;
         s2 = t33;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_inside {
     static constexpr int buffers = 1, numbers = 17;
@@ -896,17 +888,17 @@ struct rmsprop_inside {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -915,11 +907,11 @@ struct rmsprop_inside {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
-        h[11] = n13;
-        h[12] = n8;
+        h[11] = n8;
+        h[12] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -942,14 +934,13 @@ struct rmsprop_inside {
         const T t16 = t15 + h.x[10];
         const T t17 = std::sqrt(t16);
         const T t18 = t8 / t17;
-        const T t19 = h.x[11] * p;
-        const T t20 = h.x[12] * t18;
-        const T t21 = t19 - t20;
+        const T t19 = h.x[11] * t18;
+        const T t20 = h.x[12] * p;
+        const T t21 = t20 - t19;
         p = t21;
         s0 = t14;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_inside_heavy_ball {
     static constexpr int buffers = 2, numbers = 17;
@@ -959,17 +950,17 @@ struct rmsprop_inside_heavy_ball {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -978,12 +969,12 @@ struct rmsprop_inside_heavy_ball {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
         h[11] = x[16];  // mu
         h[12] = n8;
-        h[13] = n13;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1016,8 +1007,7 @@ struct rmsprop_inside_heavy_ball {
         s0 = t14;
         s1 = t21;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_inside_heavy_ball_lr {
     static constexpr int buffers = 2, numbers = 17;
@@ -1027,17 +1017,17 @@ struct rmsprop_inside_heavy_ball_lr {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1046,12 +1036,12 @@ struct rmsprop_inside_heavy_ball_lr {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
         h[11] = n8;
         h[12] = x[16];  // mu
-        h[13] = n13;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1084,8 +1074,7 @@ struct rmsprop_inside_heavy_ball_lr {
         s0 = t14;
         s1 = t22;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_inside_nesterov {
     static constexpr int buffers = 2, numbers = 17;
@@ -1095,17 +1084,17 @@ struct rmsprop_inside_nesterov {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1114,12 +1103,12 @@ struct rmsprop_inside_nesterov {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
         h[11] = x[16];  // mu
         h[12] = n8;
-        h[13] = n13;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1154,8 +1143,7 @@ struct rmsprop_inside_nesterov {
         s0 = t14;
         s1 = t21;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_inside_nesterov_lr {
     static constexpr int buffers = 2, numbers = 17;
@@ -1165,17 +1153,17 @@ struct rmsprop_inside_nesterov_lr {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1184,12 +1172,12 @@ struct rmsprop_inside_nesterov_lr {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
         h[11] = n8;
         h[12] = x[16];  // mu
-        h[13] = n13;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1224,8 +1212,7 @@ struct rmsprop_inside_nesterov_lr {
         s0 = t14;
         s1 = t22;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_inside_centered {
     static constexpr int buffers = 2, numbers = 17;
@@ -1235,17 +1222,17 @@ struct rmsprop_inside_centered {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1254,12 +1241,12 @@ struct rmsprop_inside_centered {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
-        h[12] = n13;
-        h[13] = n8;
+        h[12] = n8;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1293,15 +1280,14 @@ struct rmsprop_inside_centered {
         const T t27 = t26 + h.x[11];
         const T t28 = std::sqrt(t27);
         const T t29 = t8 / t28;
-        const T t30 = h.x[12] * p;
-        const T t31 = h.x[13] * t29;
-        const T t32 = t30 - t31;
+        const T t30 = h.x[12] * t29;
+        const T t31 = h.x[13] * p;
+        const T t32 = t31 - t30;
         p = t32;
         s0 = t14;
         s1 = t19;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_inside_centered_heavy_ball {
     static constexpr int buffers = 3, numbers = 17;
@@ -1311,17 +1297,17 @@ struct rmsprop_inside_centered_heavy_ball {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1330,13 +1316,13 @@ struct rmsprop_inside_centered_heavy_ball {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
         h[12] = x[16];  // mu
         h[13] = n8;
-        h[14] = n13;
+        h[14] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1381,8 +1367,7 @@ struct rmsprop_inside_centered_heavy_ball {
         s1 = t19;
         s2 = t32;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_inside_centered_heavy_ball_lr {
     static constexpr int buffers = 3, numbers = 17;
@@ -1392,17 +1377,17 @@ struct rmsprop_inside_centered_heavy_ball_lr {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1411,13 +1396,13 @@ struct rmsprop_inside_centered_heavy_ball_lr {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
         h[12] = n8;
         h[13] = x[16];  // mu
-        h[14] = n13;
+        h[14] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1462,8 +1447,7 @@ struct rmsprop_inside_centered_heavy_ball_lr {
         s1 = t19;
         s2 = t33;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_inside_centered_nesterov {
     static constexpr int buffers = 3, numbers = 17;
@@ -1473,17 +1457,17 @@ struct rmsprop_inside_centered_nesterov {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1492,13 +1476,13 @@ struct rmsprop_inside_centered_nesterov {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
         h[12] = x[16];  // mu
         h[13] = n8;
-        h[14] = n13;
+        h[14] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1545,8 +1529,7 @@ struct rmsprop_inside_centered_nesterov {
         s1 = t19;
         s2 = t32;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_inside_centered_nesterov_lr {
     static constexpr int buffers = 3, numbers = 17;
@@ -1556,17 +1539,17 @@ struct rmsprop_inside_centered_nesterov_lr {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1575,13 +1558,13 @@ struct rmsprop_inside_centered_nesterov_lr {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
         h[12] = n8;
         h[13] = x[16];  // mu
-        h[14] = n13;
+        h[14] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1628,8 +1611,7 @@ struct rmsprop_inside_centered_nesterov_lr {
         s1 = t19;
         s2 = t33;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_max {
     static constexpr int buffers = 1, numbers = 17;
@@ -1639,17 +1621,17 @@ struct rmsprop_max {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1658,11 +1640,11 @@ struct rmsprop_max {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
-        h[11] = n13;
-        h[12] = n8;
+        h[11] = n8;
+        h[12] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1686,14 +1668,13 @@ struct rmsprop_max {
         const bool t17 = t16 < h.x[10];
         const T t18 = t17 ? h.x[10] : t16;
         const T t19 = t8 / t18;
-        const T t20 = h.x[11] * p;
-        const T t21 = h.x[12] * t19;
-        const T t22 = t20 - t21;
+        const T t20 = h.x[11] * t19;
+        const T t21 = h.x[12] * p;
+        const T t22 = t21 - t20;
         p = t22;
         s0 = t14;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_max_heavy_ball {
     static constexpr int buffers = 2, numbers = 17;
@@ -1703,17 +1684,17 @@ struct rmsprop_max_heavy_ball {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1722,12 +1703,12 @@ struct rmsprop_max_heavy_ball {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
         h[11] = x[16];  // mu
         h[12] = n8;
-        h[13] = n13;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1761,8 +1742,7 @@ struct rmsprop_max_heavy_ball {
         s0 = t14;
         s1 = t22;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_max_heavy_ball_lr {
     static constexpr int buffers = 2, numbers = 17;
@@ -1772,17 +1752,17 @@ struct rmsprop_max_heavy_ball_lr {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1791,12 +1771,12 @@ struct rmsprop_max_heavy_ball_lr {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
         h[11] = n8;
         h[12] = x[16];  // mu
-        h[13] = n13;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1830,8 +1810,7 @@ struct rmsprop_max_heavy_ball_lr {
         s0 = t14;
         s1 = t23;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_max_nesterov {
     static constexpr int buffers = 2, numbers = 17;
@@ -1841,17 +1820,17 @@ struct rmsprop_max_nesterov {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1860,12 +1839,12 @@ struct rmsprop_max_nesterov {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
         h[11] = x[16];  // mu
         h[12] = n8;
-        h[13] = n13;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1901,8 +1880,7 @@ struct rmsprop_max_nesterov {
         s0 = t14;
         s1 = t22;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_max_nesterov_lr {
     static constexpr int buffers = 2, numbers = 17;
@@ -1912,17 +1890,17 @@ struct rmsprop_max_nesterov_lr {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -1931,12 +1909,12 @@ struct rmsprop_max_nesterov_lr {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[14];  // eps
         h[11] = n8;
         h[12] = x[16];  // mu
-        h[13] = n13;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -1972,8 +1950,7 @@ struct rmsprop_max_nesterov_lr {
         s0 = t14;
         s1 = t23;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_max_centered {
     static constexpr int buffers = 2, numbers = 17;
@@ -1983,17 +1960,17 @@ struct rmsprop_max_centered {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -2002,12 +1979,12 @@ struct rmsprop_max_centered {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
-        h[12] = n13;
-        h[13] = n8;
+        h[12] = n8;
+        h[13] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -2042,15 +2019,14 @@ struct rmsprop_max_centered {
         const bool t28 = t27 < h.x[11];
         const T t29 = t28 ? h.x[11] : t27;
         const T t30 = t8 / t29;
-        const T t31 = h.x[12] * p;
-        const T t32 = h.x[13] * t30;
-        const T t33 = t31 - t32;
+        const T t31 = h.x[12] * t30;
+        const T t32 = h.x[13] * p;
+        const T t33 = t32 - t31;
         p = t33;
         s0 = t14;
         s1 = t19;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_max_centered_heavy_ball {
     static constexpr int buffers = 3, numbers = 17;
@@ -2060,17 +2036,17 @@ struct rmsprop_max_centered_heavy_ball {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -2079,13 +2055,13 @@ struct rmsprop_max_centered_heavy_ball {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
         h[12] = x[16];  // mu
         h[13] = n8;
-        h[14] = n13;
+        h[14] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -2131,8 +2107,7 @@ struct rmsprop_max_centered_heavy_ball {
         s1 = t19;
         s2 = t33;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_max_centered_heavy_ball_lr {
     static constexpr int buffers = 3, numbers = 17;
@@ -2142,17 +2117,17 @@ struct rmsprop_max_centered_heavy_ball_lr {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -2161,13 +2136,13 @@ struct rmsprop_max_centered_heavy_ball_lr {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
         h[12] = n8;
         h[13] = x[16];  // mu
-        h[14] = n13;
+        h[14] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -2213,8 +2188,7 @@ struct rmsprop_max_centered_heavy_ball_lr {
         s1 = t19;
         s2 = t34;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_max_centered_nesterov {
     static constexpr int buffers = 3, numbers = 17;
@@ -2224,17 +2198,17 @@ struct rmsprop_max_centered_nesterov {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -2243,13 +2217,13 @@ struct rmsprop_max_centered_nesterov {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
         h[12] = x[16];  // mu
         h[13] = n8;
-        h[14] = n13;
+        h[14] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -2297,8 +2271,7 @@ struct rmsprop_max_centered_nesterov {
         s1 = t19;
         s2 = t33;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct rmsprop_max_centered_nesterov_lr {
     static constexpr int buffers = 3, numbers = 17;
@@ -2308,17 +2281,17 @@ struct rmsprop_max_centered_nesterov_lr {
         const double n0 = x[4] * x[2];
         const double n1 = -1.0 * x[5];
         const double n2 = x[7] > 0.0;
-        const double n3 = 1.0 - x[11];
-        const double n4 = std::pow(x[11], x[0]);
-        const double n5 = x[12] * n4;
-        const double n6 = 1.0 - n5;
-        const double n7 = 1.0 / n6;
+        const double n3 = x[1] * x[9];
+        const double n4 = 1.0 - n3;
+        const double n5 = x[1] * x[1];
+        const double n6 = n5 * x[10];
+        const double n7 = n4 - n6;
         const double n8 = x[1] * x[3];
-        const double n9 = x[1] * x[9];
-        const double n10 = 1.0 - n9;
-        const double n11 = x[1] * x[1];
-        const double n12 = n11 * x[10];
-        const double n13 = n10 - n12;
+        const double n9 = 1.0 - x[11];
+        const double n10 = std::pow(x[11], x[0]);
+        const double n11 = x[12] * n10;
+        const double n12 = 1.0 - n11;
+        const double n13 = 1.0 / n12;
         h[0] = x[6];  // tiny
         h[1] = n0;
         h[2] = n1;
@@ -2327,13 +2300,13 @@ struct rmsprop_max_centered_nesterov_lr {
         h[5] = n2;
         h[6] = x[11];  // alpha
         h[7] = x[8];  // least
-        h[8] = n3;
-        h[9] = n7;
+        h[8] = n9;
+        h[9] = n13;
         h[10] = x[13];  // floor
         h[11] = x[14];  // eps
         h[12] = n8;
         h[13] = x[16];  // mu
-        h[14] = n13;
+        h[14] = n7;
     }
     template <class T>
     static inline void step(const Coefficients<T, coefficients>& h, T& p, T g, T& s0, T& s1, T& s2) {
@@ -2381,8 +2354,7 @@ struct rmsprop_max_centered_nesterov_lr {
         s1 = t19;
         s2 = t34;
     }
-    using update_size = rmsprop_size;
-    static constexpr int second_moment = 0;
+    using measure = rmsprop_size;
 };
 struct sgd {
     static constexpr int buffers = 0, numbers = 10;
@@ -2616,8 +2588,7 @@ struct adam {
         s0 = t12;
         s1 = t18;
     }
-    using update_size = adam_size;
-    static constexpr int second_moment = 1;
+    using measure = adam_size;
 };
 struct adam_amsgrad {
     static constexpr int buffers = 3, numbers = 14;
@@ -2690,8 +2661,7 @@ struct adam_amsgrad {
         s1 = t18;
         s2 = t20;
     }
-    using update_size = adam_size;
-    static constexpr int second_moment = 1;
+    using measure = adam_size;
 };
 struct rprop {
     static constexpr int buffers = 2, numbers = 12;

@@ -15,23 +15,22 @@ void prepare_row(PlanRow& row) {
     row.coefficients = row.own->of(row.wide());
 }
 
-bool is_limited(const PlanRow& row) { return row.group->max_update < Group::none && row.count > 0; }
+bool is_measured(const PlanRow& row) { return row.group->measures() && row.count > 0; }
 
-void prepare_size(PlanRow& row) {
+void prepare_measure(PlanRow& row) {
     if (!row.own) row.own.reset(new Folded);
-    row.group->fold_size(row.wide(), row.t, *row.own);
-    row.squares = 0;
+    row.group->fold_measure(row.wide(), row.t, *row.own);
+    row.measured = 0;
 }
 
-double update_squares(const PlanRow& row, int64_t begin, int64_t end) {
+double measure_update(const PlanRow& row, int64_t begin, int64_t end) {
     const KernelEntry& kernel = *row.group->kernel;
-    return (row.wide() ? kernel.size64 : kernel.size32)(row, row.own->of(row.wide()), begin, end);
+    return (row.wide() ? kernel.measure64 : kernel.measure32)(row, row.own->of(row.wide()), begin, end);
 }
 
-// From the sum of its squares: an update larger than its group allows is made as large.
-void limit_update(PlanRow& row) {
-    const double size = std::sqrt(row.squares / double(row.count)), most = row.group->max_update;
-    row.group->fold(row.wide(), row.t, size > most ? most / size : 1, *row.own);
+void scale_update(PlanRow& row) {
+    const double scale = row.group->update_scale(row.measured / double(row.count));
+    row.group->fold(row.wide(), row.t, scale, *row.own);
     row.coefficients = row.own->of(row.wide());
 }
 
@@ -78,7 +77,7 @@ double Work::limit_norm(double squares_elsewhere) {
     const double norm = std::sqrt(total);
     for (PlanRow* row : rows_) {
         if (row->group->max_norm == Group::none) continue;
-        const double scale = row->group->max_norm / (norm + 1e-6);
+        const double scale = row->group->max_norm / (norm + row->group->norm_eps);
         row->group->grad_scale = scale >= 1 ? 1 : scale;
     }
     return norm;
@@ -86,33 +85,33 @@ double Work::limit_norm(double squares_elsewhere) {
 
 void Work::prepare() {
     for (PlanRow* row : rows_) row->group->begin_step();
-    bool limited = false;
+    bool measured = false;
     for (PlanRow* row : rows_) {
         prepare_row(*row);  // it may share its count with one before
         *row->step += 1;
-        limited = limited || is_limited(*row);
+        measured = measured || is_measured(*row);
     }
-    if (limited) limit_updates();
+    if (measured) measure_updates();
 }
 
-// The size of each update, from one more read of gradient and second moment.
-void Work::limit_updates() {
+// One more read of the gradient and of the buffers that the measure takes.
+void Work::measure_updates() {
     for (PlanRow* row : rows_)
-        if (is_limited(*row)) prepare_size(*row);
+        if (is_measured(*row)) prepare_measure(*row);
     const std::vector<double> sums = measure([](const Segment& s) {
-        return is_limited(*s.row) ? update_squares(*s.row, s.begin, s.end) : 0.0;
+        return is_measured(*s.row) ? measure_update(*s.row, s.begin, s.end) : 0.0;
     });
-    for (size_t i = 0; i < segments_.size(); ++i) segments_[i].row->squares += sums[i];
+    for (size_t i = 0; i < segments_.size(); ++i) segments_[i].row->measured += sums[i];
     for (PlanRow* row : rows_)
-        if (is_limited(*row) && !row->in_order) limit_update(*row);
+        if (is_measured(*row) && !row->in_order) scale_update(*row);
 }
 
 void Work::run(const Pool::Lead& lead) {
     for (const Segment& segment : in_order_) {
         PlanRow& row = *segment.row;
-        if (is_limited(row)) {  // what comes before may write what this one reads
-            row.squares = update_squares(row, segment.begin, segment.end);
-            limit_update(row);
+        if (is_measured(row)) {  // what comes before may write what this one reads
+            row.measured = measure_update(row, segment.begin, segment.end);
+            scale_update(row);
         }
         run_segment(segment, nullptr);
     }

@@ -17,7 +17,7 @@ public:
     // The norm of all gradients whose group limits it, with some squares from elsewhere; sets the
     // groups' scale of the gradient.
     double limit_norm(double squares_elsewhere);
-    // Folds each row's coefficients, counts its step, makes too large updates smaller.
+    // Folds each row's coefficients, counts its step, measures and scales updates.
     void prepare();
     // Writes. `lead` is what this thread has to do besides, while others begin.
     void run(const Pool::Lead& lead);
@@ -30,7 +30,7 @@ private:
     using Measured = std::function<double(const Segment&)>;
 
     std::vector<double> measure(const Measured& one);
-    void limit_updates();
+    void measure_updates();
     static void run_segment(const Segment& segment, const PlanRow* next);
 
     const std::vector<PlanRow*>& rows_;

@@ -5,9 +5,17 @@ import math
 from dataclasses import dataclass
 
 from meansquare import rules
-from meansquare.hyper import TINY, Hyper, Precision, Rule, UpdateSize, WeightDecayMode
+from meansquare.hyper import (
+    TINY,
+    EpsSetting,
+    Hyper,
+    Measure,
+    Precision,
+    Rule,
+    WeightDecayMode,
+)
 from meansquare.settings import Check, finite
-from meansquare.spec import EpsPlace, Spec, all_specs
+from meansquare.spec import Spec, all_specs
 
 # Centered: v - m*m loses its digits when g hardly varies. Below v * 2**-20 (2**-49 in float64)
 # the difference is rounding noise, so it is held there and a step stays near 2**10 * lr.
@@ -26,7 +34,7 @@ def _least(precision: Precision, gain: float, floor: float = 1.0) -> tuple[float
 @dataclass(frozen=True)
 class RMSPropHyper(Hyper):
     """`reference_lr` is the learning rate that a `corrected` weight decay is relative to;
-    `initial_square_avg` is v at step 0.
+    `initial_square_avg` is v at step 0; `dialect` is a name that is kept with them.
     """
 
     STATE = ("square_avg", "grad_avg", "momentum_buffer")
@@ -38,22 +46,31 @@ class RMSPropHyper(Hyper):
     weight_decay: float = 0.0
     momentum: float = 0.0
     centered: bool = False
-    eps_place: EpsPlace = "outside"
+    eps_place: EpsSetting = "outside"
     nesterov: bool = False
     lr_in_momentum: bool = False
+    cautious: bool = False
     bias_correction: bool = False
     initial_square_avg: float = 0.0
     weight_decay_mode: WeightDecayMode = "l2"
     reference_lr: float = 1e-2
     max_update_rms: float | None = None
+    dialect: str = "torch"
+
+    def __post_init__(self) -> None:
+        if self.cautious and self.max_update_rms is not None:
+            raise ValueError("max_update_rms must be None where cautious is True: both scale a step")
 
     @property
     def spec(self) -> Spec:
         """The structure these values ask for: momentum 0 has no buffer, so it freezes one."""
+        place = self.eps_place
+        if place == "inside_with_momentum":
+            place = "outside" if self.momentum == 0 else "inside"
         if self.momentum == 0:
-            return Spec(self.eps_place, "none", self.centered)
+            return Spec(place, "none", self.centered)
         kind = "nesterov" if self.nesterov else "heavy_ball"
-        return Spec(self.eps_place, kind, self.centered, self.lr_in_momentum)
+        return Spec(place, kind, self.centered, self.lr_in_momentum, self.cautious)
 
     @property
     def rule(self) -> Rule:
@@ -76,7 +93,7 @@ class RMSPropHyper(Hyper):
             "alpha": self.alpha,
             "bias_correction": float(self.bias_correction),
             "floor": floor,
-            "eps": max(self.eps, least * least if self.eps_place == "inside" else least),
+            "eps": max(self.eps, least * least if self.spec.eps_place == "inside" else least),
             "eps_squared": max(self.eps * self.eps, tiny),
             "mu": self.momentum,
         }
@@ -91,14 +108,21 @@ class RMSPropHyper(Hyper):
 
 @functools.cache
 def rmsprop_rule(spec: Spec) -> Rule:
-    def update(h, p, g, v, *others):
+    def named(others):
         m = others[0] if spec.centered else None
-        b = others[-1] if spec.momentum != "none" else None
-        out = rules.rmsprop(spec, h, p, g, v, m, b)
+        return m, others[-1] if spec.momentum != "none" else None
+
+    def update(h, p, g, v, *others):
+        out = rules.rmsprop(spec, h, p, g, v, *named(others))
         return tuple(x for x in out if x is not None)
 
-    update_size = UpdateSize("rmsprop_size", "square_avg", rules.rmsprop_size)
-    return Rule(spec.key, spec.buffers, update, _names(RMSPropHyper()), update_size)
+    def agrees(h, p, g, v, *others):
+        return rules.rmsprop_agrees(spec, h, p, g, v, *named(others))
+
+    measure = Measure("rmsprop_size", ("square_avg",), rules.rmsprop_size)
+    if spec.cautious:
+        measure = Measure(f"{spec.key}_share", spec.buffers, agrees, is_share=True)
+    return Rule(spec.key, spec.buffers, update, _names(RMSPropHyper()), measure)
 
 
 @dataclass(frozen=True)
@@ -216,8 +240,8 @@ def adam_rule(amsgrad: bool) -> Rule:
         return tuple(y for y in rules.adam(amsgrad, h, p, g, m, v, x) if y is not None)
 
     key, buffers = ("adam_amsgrad", AdamHyper.STATE) if amsgrad else ("adam", AdamHyper.NEEDED)
-    update_size = UpdateSize("adam_size", "exp_avg_sq", rules.adam_size)
-    return Rule(key, buffers, update, _names(AdamHyper()), update_size)
+    measure = Measure("adam_size", ("exp_avg_sq",), rules.adam_size)
+    return Rule(key, buffers, update, _names(AdamHyper()), measure)
 
 
 @dataclass(frozen=True)

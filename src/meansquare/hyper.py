@@ -19,17 +19,19 @@ from meansquare.settings import (
     optional,
     pair_of,
     seed,
+    text,
     told_by,
 )
-from meansquare.spec import EpsPlace
 from meansquare.trace import Trace, trace
 
 Precision = Literal["float32", "float64"]
 WeightDecayMode = Literal["l2", "decoupled", "corrected"]
+EpsSetting = Literal["outside", "inside", "max", "inside_with_momentum"]
 
 # Twice the least normal number. What is smaller counts as zero: averages that decay come to
 # subnormal numbers in the end, over which processors take many times as long.
 TINY: dict[Precision, float] = {"float32": 2.0**-125, "float64": 2.0**-1021}
+LEAST_SHARE = 1e-3  # of a tensor that a cautious update takes for moved (Liang et al. 2024, in timm)
 
 
 CHECKS: dict[str, Check] = {
@@ -37,6 +39,7 @@ CHECKS: dict[str, Check] = {
     "maximize": flag,
     "clip_value": optional(above_zero),
     "max_grad_norm": optional(above_zero),
+    "grad_norm_eps": at_least_zero,
     "max_update_rms": optional(above_zero),
     "seed": seed,
     "weight_decay": at_least_zero,
@@ -44,13 +47,15 @@ CHECKS: dict[str, Check] = {
     "eps": at_least_zero,
     "momentum": at_least_zero,
     "centered": flag,
-    "eps_place": one_of(get_args(EpsPlace)),
+    "eps_place": one_of(get_args(EpsSetting)),
     "nesterov": flag,
     "lr_in_momentum": flag,
+    "cautious": flag,
     "bias_correction": flag,
     "initial_square_avg": at_least_zero,
     "weight_decay_mode": one_of(get_args(WeightDecayMode)),
     "reference_lr": at_least_zero,
+    "dialect": text,
     "lr_decay": at_least_zero,
     "initial_accumulator_value": at_least_zero,
     "betas": pair_of(fraction, fraction),
@@ -72,14 +77,25 @@ RUN_CHECKS: dict[str, Check] = {
 
 
 @dataclass(frozen=True)
-class UpdateSize:
-    """How large an update is: `of(h, p, g, v)` returns an element whose mean over a tensor is the
-    square of the update's size, with the rule's own buffer `buffer` for v.
+class Measure:
+    """What scales an update and is known only once the tensor has been read: the mean over it of
+    the element that `of(h, p, g, *buffers)` returns, with these of the rule's buffers.
+
+    The mean is the square of the update's size, which is held below a limit; or, with `is_share`,
+    the share of the weights that move, whose inverse is the scale.
     """
 
     key: str
-    buffer: str
+    buffers: tuple[str, ...]
     of: Callable[..., Any] = field(repr=False)
+    is_share: bool = False
+
+    def scale(self, mean: float, most: float | None) -> float:
+        """The factor on the update; `most` is its largest size."""
+        if self.is_share:
+            return 1 / max(mean, LEAST_SHARE)
+        size = math.sqrt(mean)
+        return most / size if most is not None and size > most else 1.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +110,7 @@ class Rule:
     buffers: tuple[str, ...]
     update: Callable[..., Any] = field(repr=False)
     numbers: tuple[str, ...] = field(repr=False)
-    update_size: UpdateSize | None = field(default=None, repr=False)
+    measure: Measure | None = field(default=None, repr=False)
 
     @property
     def letters(self) -> tuple[str, ...]:
@@ -126,6 +142,7 @@ class Hyper(ABC):
     maximize: bool = False
     clip_value: float | None = None
     max_grad_norm: float | None = None
+    grad_norm_eps: float = 1e-6
     seed: int = 0
 
     @property

@@ -16,11 +16,9 @@ def cpp_rule(rule: Rule) -> str:
     body += _cpp_results(_written(rule), traced.results)
     numbers = (*RUNTIME, *rule.numbers)
     more = ""
-    if rule.update_size:
-        place = rule.buffers.index(rule.update_size.buffer)
+    if rule.measure:
         more = f"""
-    using update_size = {rule.update_size.key};
-    static constexpr int second_moment = {place};"""
+    using measure = {rule.measure.key};"""
     return f"""
 struct {rule.key} {{
     static constexpr int buffers = {len(rule.buffers)}, numbers = {len(numbers)};
@@ -53,18 +51,23 @@ def _joined(lines: list[str], indent: int) -> str:
     return f"\n{' ' * indent}".join(lines)
 
 
-def cpp_size(rule: Rule) -> str:
-    """A struct named after the size of a rule's updates: what csrc/measure.h asks of it."""
-    assert rule.update_size is not None
+def cpp_measure(rule: Rule) -> str:
+    """A struct named after what is measured before a rule's step: what csrc/measure.h asks of it."""
+    measure = rule.measure
+    assert measure is not None
     numbers = (*RUNTIME, *rule.numbers)
-    traced = trace(rule.update_size.of, ("p", "g", "v"), rule.numbers)
+    slots = [rule.buffers.index(name) for name in measure.buffers]
+    streams = ("p", "g", *(f"s{i}" for i in slots))
+    traced = trace(measure.of, streams, rule.numbers)
     body = [_cpp_line(line) for line in traced.tape.lines]
+    takes = ", ".join(f"T {s}" for s in ("p", "g", *(f"s{i}" for i in range(BUFFERS))))
     return f"""
-struct {rule.update_size.key} {{
-    static constexpr int l2 = {traced.tape.coefficients.index("l2")};
+struct {measure.key} {{
+    static constexpr bool is_share = {str(measure.is_share).lower()};
+    static constexpr int l2 = {traced.tape.coefficients.index("l2")}, slots[] = {{{", ".join(map(str, slots))}}};
     {_cpp_fold(traced.tape, numbers)}
     template <class T>
-    static inline T of(const Coefficients<T, coefficients>& h, T p, T g, T v) {{
+    static inline T of(const Coefficients<T, coefficients>& h, {takes}) {{
         {_joined(body, 8)}
         return {_cpp_value(traced.results[0])};
     }}

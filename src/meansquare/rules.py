@@ -41,6 +41,16 @@ def rmsprop(spec: Spec, h, p, g, v, m=None, b=None):
     tf.train.RMSPropOptimizer.
     """
     g = gradient(h, p, g)
+    keep = 1 - h.lr * h.decoupled - h.lr * h.lr * h.corrected
+    scale = 1.0 if spec.cautious else h.update_scale
+    d, v, m, b = rmsprop_move(spec, h, h.lr * scale, g, v, m, b)
+    if spec.cautious:
+        d = choose(d * g > 0, h.update_scale * d, 0.0 * d)
+    return keep * p - d, v, m, b
+
+
+def rmsprop_move(spec: Spec, h, lr, g, v, m=None, b=None):
+    """By how much the parameter moves down, and the new buffers."""
     v = mean_square(h, h.alpha, v, g)
     debias = 1 / (1 - h.bias_correction * h.alpha**h.t)
     a = v * debias
@@ -49,14 +59,19 @@ def rmsprop(spec: Spec, h, p, g, v, m=None, b=None):
         # In this order: inf - inf is no variance.
         a = at_least(a * h.floor, a - square(m * debias, h.least))
     u = g / denominator(spec, h, a)
-    lr, keep = h.lr * h.update_scale, 1 - h.lr * h.decoupled - h.lr * h.lr * h.corrected
     if spec.momentum == "none":
-        return keep * p - lr * u, v, m, b
+        return lr * u, v, m, b
     u = lr * u if spec.lr_in_momentum else u
     b = h.mu * or_zero(b, h.tiny) + u
     d = u + h.mu * b if spec.momentum == "nesterov" else b
-    d = d if spec.lr_in_momentum else lr * d
-    return keep * p - d, v, m, b
+    return d if spec.lr_in_momentum else lr * d, v, m, b
+
+
+def rmsprop_agrees(spec: Spec, h, p, g, v, m=None, b=None):
+    """Whether the step goes against the gradient (Liang et al. 2024, arXiv:2411.16085)."""
+    g = gradient(h, p, g)
+    d = rmsprop_move(spec, h, h.lr, g, v, m, b)[0]
+    return d * g > 0
 
 
 def denominator(spec: Spec, h, a):

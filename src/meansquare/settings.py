@@ -107,6 +107,12 @@ def seed(name: str, value: Any) -> int:
     raise ValueError(f"{name} must be an integer in [0, 2**64), got {shown(value)}")
 
 
+def text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    raise TypeError(f"{name} must be a str, got {shown(value)}")
+
+
 finite = between(-math.inf, math.inf, "finite", without=-math.inf)
 at_least_zero = between(0.0, math.inf, "finite and >= 0")
 above_zero = between(0.0, math.inf, "finite and > 0", without=0.0)

@@ -15,7 +15,8 @@ class Spec:
     `eps_place` is where eps stands in the denominator: `outside` sqrt(v)+eps, `inside`
     sqrt(v+eps), `max` max(sqrt(v), eps). `momentum` adds the buffer b, `centered` the average m
     of the gradient. With `lr_in_momentum` the learning rate enters b when the gradient does (as
-    in TensorFlow and Keras) instead of scaling b on its way out (as in torch).
+    in TensorFlow and Keras) instead of scaling b on its way out (as in torch). `cautious` moves
+    only weights whose step goes against their gradient, and these the further.
 
     >>> Spec(eps_place="inside", momentum="nesterov", lr_in_momentum=True).key
     'rmsprop_inside_nesterov_lr'
@@ -25,10 +26,12 @@ class Spec:
     momentum: Momentum = "none"
     centered: bool = False
     lr_in_momentum: bool = False
+    cautious: bool = False
 
     def __post_init__(self) -> None:
-        if self.lr_in_momentum and self.momentum == "none":
-            raise ValueError("Spec: lr_in_momentum=True needs momentum, got momentum='none'")
+        for name in ("lr_in_momentum", "cautious"):
+            if getattr(self, name) and self.momentum == "none":
+                raise ValueError(f"Spec: {name}=True needs momentum, got momentum='none'")
 
     @property
     def key(self) -> str:
@@ -37,6 +40,7 @@ class Spec:
         words += ["centered"] if self.centered else []
         words += [self.momentum] if self.momentum != "none" else []
         words += ["lr"] if self.lr_in_momentum else []
+        words += ["cautious"] if self.cautious else []
         return "_".join(words)
 
     @property
@@ -49,7 +53,7 @@ class Spec:
 
 
 def all_specs() -> tuple[Spec, ...]:
-    """Every Spec there is, in the order of the generated kernels."""
+    """Every Spec but the cautious ones, in the order of the generated kernels."""
     buffers = [("none", False), *itertools.product(("heavy_ball", "nesterov"), (False, True))]
     choices = itertools.product(get_args(EpsPlace), (False, True), buffers)
     return tuple(

@@ -1,4 +1,4 @@
-"""Kernels of rules that users write: printed, compiled once, kept in a cache and loaded."""
+"""Kernels of rules that are not built in: printed, compiled once, kept in a cache and loaded."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from meansquare.hyper import Rule
 from meansquare.kernels import cpu
-from meansquare.printer import cpp_rule
+from meansquare.printer import cpp_measure, cpp_rule
 
 _HEADERS = ("numbers.h", "storage.h", "step.h", "measure.h", "kernels.h")
 _FLAGS = ("-std=c++20", "-shared", "-fPIC", "-fvisibility=hidden")
@@ -27,7 +27,7 @@ class _UnavailableError(Exception):
 def missing(rule: Rule) -> str:
     """Why there is no C++ kernel of a rule; empty where there is one, or is one from now on.
 
-    A rule that is not of the family is compiled here, or taken from the cache, the first time that
+    A rule that is not built in (a user's, a cautious one) is compiled here, or taken from the cache, the first time that
     it is asked for. Where that fails, a RuntimeWarning says so once.
     """
     return "" if cpu.native is None or cpu.native.has_rule(rule.key) else _compile(rule)
@@ -74,7 +74,7 @@ def _is_whole(library: Path, digest: Path) -> bool:
 
 def _source(rule: Rule) -> str:
     try:
-        struct = cpp_rule(rule)
+        struct = (cpp_measure(rule) if rule.measure else "") + cpp_rule(rule)
     except Exception as error:
         what = " ".join(str(error).split())
         raise _UnavailableError(

@@ -187,6 +187,7 @@ class Plan:
             hyper.seed,
             hyper.lr,
             math.inf if norm is None else norm,
+            hyper.grad_norm_eps,
             math.inf if update is None else update,
             list(hyper.numbers("float32").values()),
             list(hyper.numbers("float64").values()),

@@ -48,7 +48,7 @@ def results(row: Row, norm: float) -> list[Tensor]:
     if torch.is_grad_enabled():  # autograd may want what is to be written over
         held = [buffer.clone() for buffer in held]
     streams = (_real(p).to(_real_dtype(p)), gradient_of(p), *held)
-    h = hyper.at(t, precision_of(p), grad_scale(hyper.max_grad_norm, norm))
+    h = hyper.at(t, precision_of(p), grad_scale(hyper, norm))
     h.update_scale = _update_scale(hyper, h, streams)
     out = hyper.rule.update(h, *streams)
     new, *kept = (_apart(x, streams) for x in (out if isinstance(out, tuple) else (out,)))
@@ -78,21 +78,21 @@ def squares_of(p: Tensor) -> float:
     return gradient_of(p).detach().double().square().sum().item()
 
 
-def grad_scale(most: float | None, norm: float) -> float:
+def grad_scale(hyper: Hyper, norm: float) -> float:
     """The factor that brings gradients of a norm down to the most that there may be."""
-    scale = math.inf if most is None else most / (norm + 1e-6)
+    most, least = hyper.max_grad_norm, norm + hyper.grad_norm_eps
+    scale = math.inf if most is None or least == 0 else most / least
     return 1.0 if scale >= 1 else scale
 
 
 def _update_scale(hyper: Hyper, h: Any, streams: tuple[Tensor, ...]) -> float:
-    """The factor that brings an update down to the largest size that there may be."""
-    rule, most = hyper.rule, hyper.max_update
-    if most is None or rule.update_size is None or streams[0].numel() == 0:
+    """The factor on an update that is measured before it is made."""
+    rule, most, measure = hyper.rule, hyper.max_update, hyper.rule.measure
+    if measure is None or not (measure.is_share or most) or streams[0].numel() == 0:
         return 1.0
     p, g, *buffers = (x.detach() for x in streams)
-    squares = rule.update_size.of(h, p, g, buffers[rule.buffers.index(rule.update_size.buffer)])
-    size = squares.double().mean().sqrt().item()
-    return most / size if size > most else 1.0
+    taken = (buffers[rule.buffers.index(name)] for name in measure.buffers)
+    return measure.scale(measure.of(h, p, g, *taken).double().mean().item(), most)
 
 
 def _real(t: Tensor) -> Tensor:

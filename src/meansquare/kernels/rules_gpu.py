@@ -39,9 +39,9 @@ def rmsprop_outside(h, p, g, s0, s1, s2):
     t16 = tl.sqrt_rn(t15)
     t17 = t16 + c10
     t18 = tl.div_rn(t8, t17)
-    t19 = c11 * p
-    t20 = c12 * t18
-    t21 = t19 - t20
+    t19 = c11 * t18
+    t20 = c12 * p
+    t21 = t20 - t19
     return t21, t14, s1, s2
 
 
@@ -271,9 +271,9 @@ def rmsprop_outside_centered(h, p, g, s0, s1, s2):
     t27 = tl.sqrt_rn(t26)
     t28 = t27 + c11
     t29 = tl.div_rn(t8, t28)
-    t30 = c12 * p
-    t31 = c13 * t29
-    t32 = t30 - t31
+    t30 = c12 * t29
+    t31 = c13 * p
+    t32 = t31 - t30
     return t32, t14, t19, s2
 
 
@@ -539,9 +539,9 @@ def rmsprop_inside(h, p, g, s0, s1, s2):
     t16 = t15 + c10
     t17 = tl.sqrt_rn(t16)
     t18 = tl.div_rn(t8, t17)
-    t19 = c11 * p
-    t20 = c12 * t18
-    t21 = t19 - t20
+    t19 = c11 * t18
+    t20 = c12 * p
+    t21 = t20 - t19
     return t21, t14, s1, s2
 
 
@@ -771,9 +771,9 @@ def rmsprop_inside_centered(h, p, g, s0, s1, s2):
     t27 = t26 + c11
     t28 = tl.sqrt_rn(t27)
     t29 = tl.div_rn(t8, t28)
-    t30 = c12 * p
-    t31 = c13 * t29
-    t32 = t30 - t31
+    t30 = c12 * t29
+    t31 = c13 * p
+    t32 = t31 - t30
     return t32, t14, t19, s2
 
 
@@ -1040,9 +1040,9 @@ def rmsprop_max(h, p, g, s0, s1, s2):
     t17 = t16 < c10
     t18 = tl.where(t17, c10, t16)
     t19 = tl.div_rn(t8, t18)
-    t20 = c11 * p
-    t21 = c12 * t19
-    t22 = t20 - t21
+    t20 = c11 * t19
+    t21 = c12 * p
+    t22 = t21 - t20
     return t22, t14, s1, s2
 
 
@@ -1277,9 +1277,9 @@ def rmsprop_max_centered(h, p, g, s0, s1, s2):
     t28 = t27 < c11
     t29 = tl.where(t28, c11, t27)
     t30 = tl.div_rn(t8, t29)
-    t31 = c12 * p
-    t32 = c13 * t30
-    t33 = t31 - t32
+    t31 = c12 * t30
+    t32 = c13 * p
+    t33 = t32 - t31
     return t33, t14, t19, s2
 
 
