@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install -q -c constraints.txt
 BUILT := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 
-.PHONY: demo setup test check emit sanitize fuzz soak bench browser clean
+.PHONY: demo setup test check emit sanitize fuzz soak conformance golden bench browser clean
 
 demo: $(VENV)/lab
 	$(BIN)/meansquare compare
@@ -37,6 +37,12 @@ fuzz: $(VENV)/dev
 soak: $(VENV)/dev
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
+conformance: $(VENV)/dev
+	$(BIN)/python -m conformance
+
+golden: $(VENV)/dev
+	$(BIN)/python -m conformance --write
+
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/family.py
@@ -60,4 +66,4 @@ browser:
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
 clean:
-	rm -rf $(VENV) build runs
+	rm -rf $(VENV) .conformance build runs

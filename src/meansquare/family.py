@@ -59,7 +59,9 @@ class RMSPropHyper(Hyper):
 
     def __post_init__(self) -> None:
         if self.cautious and self.max_update_rms is not None:
-            raise ValueError("max_update_rms must be None where cautious is True: both scale a step")
+            raise ValueError(
+                "max_update_rms must be None where cautious is True: both scale a step"
+            )
 
     @property
     def spec(self) -> Spec:

@@ -31,7 +31,9 @@ EpsSetting = Literal["outside", "inside", "max", "inside_with_momentum"]
 # Twice the least normal number. What is smaller counts as zero: averages that decay come to
 # subnormal numbers in the end, over which processors take many times as long.
 TINY: dict[Precision, float] = {"float32": 2.0**-125, "float64": 2.0**-1021}
-LEAST_SHARE = 1e-3  # of a tensor that a cautious update takes for moved (Liang et al. 2024, in timm)
+LEAST_SHARE = (
+    1e-3  # of a tensor that a cautious update takes for moved (Liang et al. 2024, in timm)
+)
 
 
 CHECKS: dict[str, Check] = {

@@ -159,10 +159,17 @@ class FusedOptimizer(Optimizer):
         with torch.inference_mode(False), told_by(type(self).__name__):  # state is to be written
             state, groups = loaded(self._kind, self.param_groups, state_dict)
         for i, (ours, theirs) in enumerate(zip(self.param_groups, groups, strict=True)):
-            self._check(ours | theirs, f" in group {i} of the state dict")
+            where = f" in group {i} of the state dict"
+            with told_by(type(self).__name__, where):
+                groups[i] = self._loaded_group(ours, theirs)
+            self._check(ours | groups[i], where)
         self.__setstate__({"state": state, "param_groups": groups})
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
+
+    def _loaded_group(self, ours: Mapping[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+        """A group of a state dict, in our words."""
+        return theirs
 
     def __getstate__(self) -> dict[str, Any]:
         # Hooks on parameters stay with the parameters.

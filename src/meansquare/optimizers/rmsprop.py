@@ -1,15 +1,36 @@
 """RMSProp, in all its variants."""
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from meansquare.dialects import DIALECTS, dialect_of, in_our_words, settings_of, wrote
 from meansquare.family import RMSPropHyper
-from meansquare.hyper import WeightDecayMode
+from meansquare.hyper import EpsSetting, WeightDecayMode
+from meansquare.maths import maths
 from meansquare.optimizers.fused import FusedOptimizer
-from meansquare.spec import EpsPlace
+from meansquare.settings import told_by
+
+P = ParamSpec("P")
+
+
+def _in_dialect(init: Callable[P, None]) -> Callable[P, None]:
+    """Let arguments be spelled as the dialect spells them, and what is left out be its own."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def settled(*args: Any, **kwargs: Any) -> None:
+        given = dict(signature.bind(*args, **kwargs).arguments)
+        self, params, spelled = given.pop("self"), given.pop("params"), given.pop("spelled", {})
+        with told_by(type(self).__name__):
+            settings = settings_of(given | spelled)
+        init(self, params, **settings)  # type: ignore[call-arg]
+
+    return settled  # type: ignore[return-value]
 
 
 class RMSProp(FusedOptimizer):
@@ -35,25 +56,36 @@ class RMSProp(FusedOptimizer):
         capturable, foreach, fused: accepted; every step is fused where a kernel is
         maximize: ascend
         differentiable: let autograd follow the step (through torch operations)
-        eps_place: `outside` sqrt(v)+eps, `inside` sqrt(v+eps), `max` max(sqrt(v), eps)
+        dialect: whose RMSProp this is: `keras`, `tf1`, `optax`, `timm`, ... (`meansquare dialects`
+            lists them). What is not given is as it is there, and its own names are accepted too:
+            `RMSProp(params, dialect="keras", learning_rate=1e-3, rho=0.95)`
+        eps_place: `outside` sqrt(v)+eps, `inside` sqrt(v+eps), `max` max(sqrt(v), eps);
+            `inside_with_momentum` is outside while momentum is 0 (tf.keras before 2.11)
         nesterov: move by g/(sqrt(v)+eps) + mu*b instead of b
         lr_in_momentum: the learning rate enters the buffer (TensorFlow, Keras)
+        cautious: with momentum, move only the weights whose step goes against their gradient, and
+            these by the inverse of their share (Liang et al. 2024, arXiv:2411.16085; for one more
+            read of everything; compiled at the first step)
         bias_correction: divide v (and m) by 1 - alpha^t
         initial_square_avg: v before the first step (1 in TensorFlow 1)
         weight_decay_mode: `l2` adds weight_decay*p to g; `decoupled` multiplies p by
             1 - lr*weight_decay; `corrected` by 1 - lr^2/reference_lr*weight_decay
-        reference_lr: largest learning rate of the schedule, for `corrected` (default: lr)
+        reference_lr: largest learning rate of the schedule, for `corrected` (default: the lr that
+            the optimizer is made with)
         clip_value: each element of the gradient is held within [-clip_value, clip_value] first
         max_grad_norm: all gradients are scaled so that their norm, over every group that has a
             limit, is at most this (as `torch.nn.utils.clip_grad_norm_`; for one more read of them)
+        grad_norm_eps: added to that norm (1e-6 in torch, 0 in TensorFlow and Keras)
         max_update_rms: an update of a tensor whose size sqrt(mean(g^2/max(v, eps^2))) is more is
             made this large (Shazeer & Stern 2018, arXiv:1804.04235; 1.0 there; for one more read of
             g and v, and of p where decay is L2)
         seed: of the stochastic rounding
+        spelled: arguments by the names that the dialect has for them
 
     Raises:
-        ValueError, TypeError: an argument out of range or of the wrong kind; at a step, a sparse
-            gradient or a dtype without a rule. Nothing is changed then.
+        ValueError, TypeError: an argument out of range, of the wrong kind, unknown to the dialect
+            or not offered; at a step, a sparse gradient or a dtype without a rule. Nothing is
+            changed then.
 
     Source: Hinton, Neural Networks for Machine Learning, lecture 6e (2012); torch 2.13,
     torch/optim/rmsprop.py; centered: Graves 2013, arXiv:1308.0850, equations 38-45.
@@ -65,10 +97,13 @@ class RMSProp(FusedOptimizer):
     >>> opt.step()
     >>> p.detach()
     tensor([0.9000, 1.9000])
+    >>> print(RMSProp([p], dialect="optax", learning_rate=0.1, momentum=0.9).rule(0))
+    v = alpha*v + (1-alpha)*g*g;  b = mu*b + lr*g/sqrt(v + eps);  p = p - b
     """
 
     _kind = RMSPropHyper
 
+    @_in_dialect
     def __init__(
         self,
         params: ParamsT,
@@ -83,31 +118,72 @@ class RMSProp(FusedOptimizer):
         maximize: bool = False,
         differentiable: bool = False,
         *,
+        dialect: str = "torch",
         fused: bool | None = None,
-        eps_place: EpsPlace = "outside",
+        eps_place: EpsSetting = "outside",
         nesterov: bool = False,
         lr_in_momentum: bool = False,
+        cautious: bool = False,
         bias_correction: bool = False,
         initial_square_avg: float = 0.0,
         weight_decay_mode: WeightDecayMode = "l2",
         reference_lr: float | None = None,
         clip_value: float | None = None,
         max_grad_norm: float | None = None,
+        grad_norm_eps: float = 1e-6,
         max_update_rms: float | None = None,
         seed: int = 0,
+        **spelled: Any,
     ) -> None:
         super().__init__(params, locals())
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with the defaults for whatever it leaves out.
 
-        Raises ValueError or TypeError as the constructor does; nothing is added then.
+        It may name a dialect of its own. Raises ValueError or TypeError as the constructor does;
+        nothing is added then.
         """
+        if isinstance(param_group, dict):  # torch refuses anything else
+            with told_by(type(self).__name__, f" in group {len(self.param_groups)}"):
+                param_group = self._in_our_words(param_group)
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         group["reference_lr"] = self._check(group, "").reference_lr
 
+    def _in_our_words(self, group: dict[str, Any]) -> dict[str, Any]:
+        row = dialect_of(group.get("dialect", self.defaults["dialect"]))
+        group = in_our_words(row, group, others=True)
+        if row.name == self.defaults["dialect"]:
+            return group
+        own = vars(row.hyper()) | {"reference_lr": None}
+        own |= {} if "lr" in row.settings else {"lr": self.defaults["lr"]}
+        return own | group
+
+    def rule(self, group: int) -> str:
+        """The step of a parameter group as one line of maths (see `meansquare.maths`)."""
+        return maths(self._checked_groups()[group])
+
+    def __repr__(self) -> str:
+        rules = (
+            f"group {i}, dialect {group['dialect']}: {self.rule(i)}"
+            for i, group in enumerate(self.param_groups)
+        )
+        return "\n".join((super().__repr__(), *rules))
+
     def _check(self, group: Mapping[str, Any], where: str) -> Any:
+        with told_by(type(self).__name__, where):
+            dialect_of(group["dialect"])
         if group["reference_lr"] is None:
-            group = {**group, "reference_lr": group["lr"]}
+            group = {**group, "reference_lr": self.defaults["lr"]}
         return super()._check(group, where)
+
+    def _loaded_group(self, ours: Mapping[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+        """A group of a state dict, unless its settings would mean something else here."""
+        makers, dialect = wrote(theirs), theirs.get("dialect", ours["dialect"])
+        if makers and dialect not in makers:
+            raise ValueError(
+                f"it was written by {DIALECTS[makers[0]].label} and would be read as dialect "
+                f"{dialect!r}, whose steps differ; load it into RMSProp(dialect={makers[0]!r}), "
+                "or name a dialect in the group"
+            )
+        return in_our_words(dialect_of(dialect), theirs, others=True)

@@ -1,0 +1,1 @@
+"""Every dialect beside the real framework: `make conformance`."""

@@ -1,0 +1,165 @@
+"""Drive every framework and ours on the same problem, and print how far they are apart.
+
+python -m conformance            exit 1 where a dialect differs by more than its tolerance
+python -m conformance --write    and write tests/golden and the tables of docs/dialects.md
+"""
+
+import argparse
+import functools
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from conformance import golden
+from conformance.cases import (
+    FLOAT32,
+    FLOAT64,
+    FRAMEWORKS,
+    LR,
+    ROUNDED,
+    Framework,
+    Run,
+    divides_by_nothing,
+)
+from conformance.environments import ENVIRONMENTS
+from conformance.ours import difference, first_nan, longest_step, path
+from conformance.problem import NEAR_CONSTANT, STARTS, VARIED, flat
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / ".conformance"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What came of a framework: its version and its paths by run and case, or why it has none."""
+
+    framework: Framework
+    version: str = ""
+    paths: dict[tuple[str, int], np.ndarray] | None = None
+    why_not: str = ""
+
+    @functools.cached_property
+    def gaps(self) -> dict[tuple[str, int], float]:
+        """How far ours is from theirs, of each call that is compared."""
+        return {
+            (run.dtype, i): difference(
+                path(self.framework.dialect, case, run), self.paths[run.key, i]
+            )
+            for run, cases in self.framework.runs()
+            for i, case in enumerate(cases)
+            if run.problem is VARIED and not divides_by_nothing(self.framework.dialect, case)
+        }
+
+    def largest(self, dtype: str, tolerances: tuple[float, ...]) -> str:
+        """The largest gap of calls that have one of these tolerances."""
+        gaps = [
+            gap
+            for (kind, i), gap in self.gaps.items()
+            if kind == dtype
+            and self.framework.tolerance(self.framework.cases[i], dtype) in tolerances
+        ]
+        return f"{max(gaps):.0e}" if gaps else "-"
+
+    def excesses(self) -> list[str]:
+        """Calls in which the two differ by more than they may, and where ours is not finite."""
+        name, cases = self.framework.name, self.framework.cases
+        found = [
+            f"{name}, {dtype}, {cases[i]}: {gap:.1e}"
+            for (dtype, i), gap in self.gaps.items()
+            if gap > self.framework.tolerance(cases[i], dtype)
+        ]
+        for run, cases in self.framework.runs():
+            for case in cases:
+                if not np.isfinite(path(self.framework.dialect, case, run)).all():
+                    found.append(f"{name}, {run.key}, {case}: ours is not finite")
+        return found
+
+
+def drive(framework: Framework) -> Result:
+    """Run a framework in its environment."""
+    (environment,) = (one for one in ENVIRONMENTS if one.name == framework.environment)
+    file = FOLDER / f"{framework.name}.npz"
+    python = str(environment.python(FOLDER))
+    command = [python, "-m", "conformance.drivers", framework.name, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["it ended without a word"]
+        return Result(framework, why_not=said[-1])
+    with np.load(file) as held:
+        paths = {(key.rpartition(" ")[0], int(key.rpartition(" ")[2])): held[key] for key in held}
+    version = json.loads(done.stdout.splitlines()[-1])["version"]
+    return Result(framework, version.split("+")[0], paths)
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    """Markdown, the first row its head; columns after the third are numbers."""
+    rule = ["--:" if i > 2 else "---" for i in range(len(rows[0]))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
+
+
+def differences(results: list[Result]) -> str:
+    head = ("framework", "dialect", "version", "calls", "float64", "float64, rounded", "float32")
+    rows = []
+    for result in results:
+        name = (result.framework.name, f"`{result.framework.dialect}`")
+        if result.paths is None:
+            rows.append((*name, "not run", result.why_not, "", "", ""))
+            continue
+        exact = result.largest("float64", (FLOAT64,)), result.largest("float64", (ROUNDED,))
+        calls = str(len({i for _, i in result.gaps}))
+        rows.append((*name, result.version, calls, *exact, result.largest("float32", (FLOAT32,))))
+    return table(head, *rows)
+
+
+def hazards(results: list[Result]) -> str:
+    """What near-constant gradients do to centered RMSProp, theirs and ours."""
+    run, start = Run(NEAR_CONSTANT, "float32"), flat(STARTS)
+    head = ("framework", "dialect", "version", "theirs is NaN at step", "its longest step")
+    rows = [(*head, "ours is NaN at step", "its longest step")]
+    for result in results:
+        case = result.framework.centered
+        if case is None or result.paths is None:
+            continue
+        both = result.paths[run.key, 0], path(result.framework.dialect, case, run)
+        shown = [
+            text
+            for one in both
+            for text in (str(first_nan(one) or "never"), f"{longest_step(one, start, LR):,.0f} lr")
+        ]
+        rows.append(
+            (result.framework.name, f"`{result.framework.dialect}`", result.version, *shown)
+        )
+    return table(*rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "--write", action="store_true", help="golden files and docs/dialects.md too"
+    )
+    write = parser.parse_args().write
+    FOLDER.mkdir(exist_ok=True)
+    for environment in ENVIRONMENTS:
+        if wrong := environment.install(FOLDER):
+            print(f"environment {environment.name}: {wrong}")
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(drive, FRAMEWORKS))
+    tables = differences(results), hazards(results)
+    print(*tables, sep="\n\n")
+    ran = [result for result in results if result.paths is not None]
+    excesses = [text for result in ran for text in result.excesses()]
+    for text in excesses:
+        print(f"differs: {text}")
+    if write and not excesses:
+        golden.write(ran)
+        golden.publish("\n\n".join(tables))
+    return 1 if excesses or not ran else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

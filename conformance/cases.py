@@ -1,0 +1,331 @@
+"""Which frameworks are driven, in which environment, with which of their arguments."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from conformance.problem import NEAR_CONSTANT, VARIED, Problem
+
+Case = dict[str, Any]
+
+# Exact in float32, since some frameworks keep their settings so even where they compute in float64.
+LR, ALPHA, MU, DECAY, EPS, SMALL = 2.0**-6, 0.9375, 0.875, 2.0**-5, 2.0**-10, 2.0**-27
+BOTH = (False, True)
+
+FLOAT64, FLOAT32 = 1e-10, 2e-5
+"""The largest difference, relative to the parameter or to 1. In float32 the roundings of 300 steps
+add up, most where v - m*m is taken of numbers that are nearly equal."""
+ROUNDED = 1e-6
+"""That in float64 where a framework rounds one of its numbers to float32 (6e-8) on the way."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A problem in a precision."""
+
+    problem: Problem
+    dtype: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.problem.name} {self.dtype}"
+
+    def steps(self) -> Iterator[tuple[int, float, list[np.ndarray]]]:
+        return self.problem.each(self.dtype)
+
+    def starts(self) -> list[np.ndarray]:
+        return self.problem.starts(self.dtype)
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A framework: the dialect that it is, where it is installed, and calls of it."""
+
+    name: str
+    dialect: str
+    package: str
+    environment: str
+    cases: tuple[Case, ...]
+    centered: Case | None = None
+    """The call that centers, if there is one: it is given near-constant gradients."""
+    float64: bool = True
+    rounds: Callable[[Case], bool] = lambda case: False
+    """Whether it rounds a number to float32 although its parameters are float64."""
+
+    def runs(self) -> Iterator[tuple[Run, tuple[Case, ...]]]:
+        """What it is given, and the calls that are given it."""
+        for dtype in ("float64", "float32") if self.float64 else ("float32",):
+            yield Run(VARIED, dtype), self.cases
+        if self.centered is not None:
+            yield Run(NEAR_CONSTANT, "float32"), (self.centered,)
+
+    def tolerance(self, case: Case, dtype: str) -> float:
+        return FLOAT32 if dtype == "float32" else ROUNDED if self.rounds(case) else FLOAT64
+
+
+def inexact(decay: str) -> Callable[[Case], bool]:
+    """Of a framework that keeps settings in float32: whether this call has one that this changes.
+
+    Its defaults are such; a call that names `decay` is taken to name them all.
+    """
+    return lambda case: (
+        decay not in case
+        or any(isinstance(value, float) and value != np.float32(value) for value in case.values())
+    )
+
+
+def divides_by_nothing(dialect: str, case: Case) -> bool:
+    """Whether the variance is exactly zero in the first step: corrected, m is g and v is g*g."""
+    chosen = case.get("centered") and case.get("bias_correction")
+    return bool(dialect == "optax" and chosen and not case.get("initial_scale"))
+
+
+def grid(**options: tuple) -> tuple[Case, ...]:
+    """Every combination of some values of some arguments."""
+    return tuple(
+        dict(zip(options, chosen, strict=True)) for chosen in itertools.product(*options.values())
+    )
+
+
+def with_rate(name: str, *grids: tuple[Case, ...]) -> tuple[Case, ...]:
+    """The defaults, then each case of these grids, all with a learning rate."""
+    return tuple({name: LR} | case for case in ({}, *itertools.chain(*grids)))
+
+
+TORCH = with_rate(
+    "lr",
+    grid(
+        momentum=(0.0, MU),
+        centered=BOTH,
+        weight_decay=(0.0, DECAY),
+        alpha=(ALPHA,),
+        eps=(1e-8, EPS),
+    ),
+)
+TF = {"momentum": (0.0, MU), "centered": BOTH, "epsilon": (SMALL, EPS)}
+KERAS = {"momentum": (0.0, MU), "centered": BOTH, "rho": (ALPHA,), "epsilon": (SMALL, EPS)}
+CLIPS = tuple(
+    {"rho": ALPHA, "epsilon": SMALL} | clip
+    for clip in ({"clipvalue": 0.25}, {"global_clipnorm": 0.5}, {"clipvalue": 4.0, "momentum": MU})
+)
+
+FRAMEWORKS = (
+    Framework(
+        "torch",
+        "torch",
+        "torch",
+        "main",
+        ({}, *TORCH, {"maximize": True}, {"maximize": True, "weight_decay": DECAY, "momentum": MU}),
+        centered={"lr": LR, "centered": True},
+    ),
+    Framework(
+        "tf.compat.v1",
+        "tf1",
+        "tensorflow_cpu",
+        "main",
+        with_rate("learning_rate", grid(decay=(ALPHA,), **TF)),
+        rounds=inexact("decay"),
+        centered={"learning_rate": LR, "centered": True},
+    ),
+    Framework(
+        "keras",
+        "keras",
+        "keras",
+        "main",
+        (
+            {},
+            *with_rate("learning_rate", grid(weight_decay=(None, DECAY), **KERAS), CLIPS),
+        ),
+        rounds=lambda case: "global_clipnorm" in case,  # a minimum of float64 and a Python number
+        centered={"learning_rate": LR, "centered": True},
+    ),
+    Framework(
+        "tf_keras",
+        "keras",
+        "tf_keras",
+        "main",
+        (
+            {},
+            *with_rate("learning_rate", grid(weight_decay=(None, DECAY), **KERAS), CLIPS),
+        ),
+        centered={"learning_rate": LR, "centered": True},
+    ),
+    Framework(
+        "tf_keras legacy",
+        "tf_keras_legacy",
+        "tf_keras",
+        "main",
+        ({}, *with_rate("learning_rate", grid(**KERAS), CLIPS)),
+        rounds=inexact("rho"),
+        centered={"learning_rate": LR, "centered": True},
+    ),
+    Framework(
+        "optax",
+        "optax",
+        "optax",
+        "main",
+        with_rate(
+            "learning_rate",
+            grid(
+                momentum=(None, MU),
+                nesterov=BOTH,
+                centered=BOTH,
+                bias_correction=BOTH,
+                eps_in_sqrt=BOTH,
+                initial_scale=(0.0, 1.0),
+                decay=(ALPHA,),
+            ),
+        ),
+        centered={"learning_rate": LR, "centered": True},
+    ),
+    Framework(
+        "jax",
+        "jax",
+        "jax",
+        "main",
+        with_rate(
+            "step_size",
+            grid(gamma=(ALPHA,), eps=(1e-8, EPS)),
+            grid(gamma=(ALPHA,), momentum=(MU, 0.5), eps=(1e-8, EPS)),
+        ),
+    ),
+    Framework(
+        "timm",
+        "timm",
+        "timm",
+        "main",
+        (
+            {},
+            *with_rate(
+                "lr",
+                grid(
+                    momentum=(0.0, MU),
+                    centered=BOTH,
+                    lr_in_momentum=BOTH,
+                    decoupled_decay=BOTH,
+                    weight_decay=(DECAY,),
+                    eps=(1e-10, EPS),
+                ),
+                grid(
+                    momentum=(0.0, MU),
+                    corrected_weight_decay=(True,),
+                    decoupled_decay=BOTH,
+                    weight_decay=(DECAY,),
+                ),
+                grid(
+                    momentum=(0.0, MU),
+                    caution=(True,),
+                    lr_in_momentum=BOTH,
+                    centered=BOTH,
+                    foreach=BOTH,
+                ),
+            ),
+        ),
+        centered={"lr": LR, "centered": True},
+    ),
+    Framework(
+        "stable-baselines3",
+        "sb3",
+        "stable_baselines3",
+        "main",
+        ({}, *TORCH),
+        centered={"lr": LR, "centered": True},
+    ),
+    Framework(
+        "sonnet",
+        "sonnet",
+        "dm-sonnet",
+        "main",
+        with_rate("learning_rate", grid(decay=(ALPHA,), **TF)),
+        rounds=inexact("decay"),
+        centered={"learning_rate": LR, "centered": True},
+    ),
+    Framework(
+        "mlx",
+        "mlx",
+        "mlx",
+        "main",
+        with_rate("learning_rate", grid(alpha=(ALPHA, 0.5), eps=(1e-8, EPS))),
+    ),
+    Framework(
+        "river",
+        "river",
+        "river",
+        "main",
+        ({}, *with_rate("lr", grid(rho=(ALPHA, 0.5), eps=(1e-8, EPS)))),
+    ),
+    Framework(
+        "bitsandbytes",
+        "bitsandbytes",
+        "bitsandbytes",
+        "main",
+        ({}, *with_rate("lr", grid(alpha=(ALPHA,), eps=(1e-8, EPS), weight_decay=(0.0, DECAY)))),
+        float64=False,
+    ),
+    Framework(
+        "heavyball",
+        "heavyball",
+        "heavyball",
+        "main",
+        (
+            {},
+            *with_rate(
+                "lr", grid(betas=((0.9, ALPHA),), eps=(1e-6, EPS), weight_decay=(0.0, DECAY))
+            ),
+        ),
+        float64=False,
+    ),
+    Framework(
+        "chainer",
+        "chainer",
+        "chainer",
+        "legacy",
+        ({}, *with_rate("lr", grid(alpha=(ALPHA,), eps=(1e-8, EPS), eps_inside_sqrt=BOTH))),
+    ),
+    Framework(
+        "chainer Graves",
+        "graves",
+        "chainer",
+        "legacy",
+        ({}, *with_rate("lr", grid(alpha=(ALPHA, 0.5), momentum=(MU, 0.5), eps=(1e-4, EPS)))),
+        centered={"lr": LR, "momentum": 0.0},
+    ),
+    Framework(
+        "mxnet",
+        "mxnet",
+        "mxnet",
+        "legacy",
+        (
+            {},
+            *with_rate(
+                "learning_rate",
+                grid(gamma1=(ALPHA,), epsilon=(SMALL, EPS), wd=(0.0, DECAY)),
+                grid(
+                    gamma1=(ALPHA,),
+                    centered=(True,),
+                    gamma2=(0.0, MU),
+                    epsilon=(SMALL, EPS),
+                    wd=(0.0, DECAY),
+                ),
+                ({"clip_gradient": 0.25}, {"clip_gradient": 0.25, "centered": True}),
+            ),
+        ),
+        rounds=inexact("gamma1"),
+        centered={"learning_rate": LR, "centered": True, "gamma2": 0.0},
+    ),
+    Framework(
+        "paddle",
+        "paddle",
+        "paddlepaddle",
+        "paddle",
+        with_rate(
+            "learning_rate",
+            grid(rho=(ALPHA,), weight_decay=(None, DECAY), **TF),
+        ),
+        rounds=inexact("rho"),
+        centered={"learning_rate": LR, "centered": True},
+    ),
+)
