@@ -11,6 +11,7 @@ from conformance.problem import KEPT
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ROOT / "tests" / "golden"
+CHECKPOINTS = FILES / "checkpoints"
 PAGE = ROOT / "docs" / "dialects.md"
 BEGIN, END = "<!-- conformance -->", "<!-- end -->"
 

@@ -162,7 +162,10 @@ def test_the_doctor_tells_what_a_checkpoint_holds(kind, maker, capsys, tmp_path)
         (lambda path: path.write_bytes(path.read_bytes()[:900]), "x.pt: it is damaged or no check"),
         (lambda path: path.write_text("text\n[/b]"), "x.pt: it is damaged or no checkpoint"),
         (lambda path: torch.save(torch.ones(2), path), "x.pt: it holds no state dict of an optim"),
-        (lambda path: torch.save(damage(path, "step", -1), path), "'step' of parameter 0 must be"),
+        (
+            lambda path: torch.save(damage(path, "step", -1), path),
+            "of group 0 must be a count",
+        ),
         (lambda path: torch.save(damage(path, "step", [[]]), path), "be a count, got [[]]"),
     ],
     ids=["missing", "cut", "text", "tensor", "negative_step", "list_of_step"],

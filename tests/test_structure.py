@@ -10,8 +10,8 @@ import meansquare
 
 PACKAGE = Path(meansquare.__file__).parent
 ROOMS = (
-    "settings", "spec", "trace", "rules", "hyper", "family", "printer", "state", "checkpoint",
-    "kernels", "optimizers", "lab",
+    "settings", "spec", "trace", "rules", "hyper", "family", "maths", "dialects", "recipes",
+    "printer", "state", "checkpoint", "kernels", "optimizers", "diagnosis", "lab",
 )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_importing_the_package_loads_neither_triton_nor_the_lab():
 def test_the_public_names_are_all_there_and_no_others():
     public = {name for name in vars(meansquare) if not name.startswith("_")}
     assert public - set(ROOMS) == set(meansquare.__all__) - {"__version__"}
-    assert len(meansquare.__all__) <= 12
+    assert len(meansquare.__all__) <= 14
 
 
 def test_the_example_of_the_readme_runs(capsys):

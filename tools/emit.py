@@ -1,7 +1,7 @@
-"""Print the rules of the family as C++ and as Triton.
+"""Print the rules of the family as C++ and as Triton, and the dialects as tables.
 
-python tools/emit.py           write csrc/rules.gen.h and src/meansquare/kernels/rules_gpu.py
-python tools/emit.py --check   exit 1 when one of them is not what the rules print now
+python tools/emit.py           write csrc/rules.gen.h, kernels/rules_gpu.py and docs/dialects.md
+python tools/emit.py --check   exit 1 when one of them is not what would be written now
 """
 
 import argparse
@@ -11,6 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
+
+from tables import PAGE, print_page  # noqa: E402
 
 from meansquare.family import all_rules  # noqa: E402
 from meansquare.printer import cpp_measure, cpp_rule, triton_rule  # noqa: E402
@@ -56,6 +58,7 @@ RULES = {{
 TARGETS: dict[Path, Callable[[], str]] = {
     ROOT / "csrc" / "rules.gen.h": print_cpp,
     ROOT / "src" / "meansquare" / "kernels" / "rules_gpu.py": print_triton,
+    PAGE: print_page,
 }
 
 
@@ -69,7 +72,7 @@ def main() -> int:
     for path in stale:
         name = path.relative_to(ROOT)
         if check:
-            print(f"emit: {name} is not what rules.py prints now; run `make emit`")
+            print(f"emit: {name} is not what would be printed now; run `make emit`")
         else:
             path.write_text(TARGETS[path]())
             print(f"emit: wrote {name}")

@@ -52,7 +52,7 @@ def _joined(lines: list[str], indent: int) -> str:
 
 
 def cpp_measure(rule: Rule) -> str:
-    """A struct named after what is measured before a rule's step: what csrc/measure.h asks of it."""
+    """A struct named after what a rule measures before a step: what csrc/measure.h asks of it."""
     measure = rule.measure
     assert measure is not None
     numbers = (*RUNTIME, *rule.numbers)
@@ -60,11 +60,12 @@ def cpp_measure(rule: Rule) -> str:
     streams = ("p", "g", *(f"s{i}" for i in slots))
     traced = trace(measure.of, streams, rule.numbers)
     body = [_cpp_line(line) for line in traced.tape.lines]
+    reads = ", ".join(map(str, slots))
     takes = ", ".join(f"T {s}" for s in ("p", "g", *(f"s{i}" for i in range(BUFFERS))))
     return f"""
 struct {measure.key} {{
     static constexpr bool is_share = {str(measure.is_share).lower()};
-    static constexpr int l2 = {traced.tape.coefficients.index("l2")}, slots[] = {{{", ".join(map(str, slots))}}};
+    static constexpr int l2 = {traced.tape.coefficients.index("l2")}, slots[] = {{{reads}}};
     {_cpp_fold(traced.tape, numbers)}
     template <class T>
     static inline T of(const Coefficients<T, coefficients>& h, {takes}) {{

@@ -4,13 +4,15 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from meansquare.dialects import like_tensorflow, like_torch
 from meansquare.dialects.row import Dialect as Dialect
-from meansquare.dialects.rows import ROWS
 from meansquare.family import RMSPropHyper
 from meansquare.hyper import RUN_CHECKS
 from meansquare.settings import shown
 
-DIALECTS: Mapping[str, Dialect] = {row.name: row for row in ROWS}
+DIALECTS: Mapping[str, Dialect] = {
+    row.name: row for row in (*like_torch.ROWS, *like_tensorflow.ROWS)
+}
 OURS = (*RMSPropHyper.names(), *RUN_CHECKS)
 """The names of every setting, as meansquare spells them; each dialect accepts them too."""
 

@@ -27,8 +27,8 @@ class _UnavailableError(Exception):
 def missing(rule: Rule) -> str:
     """Why there is no C++ kernel of a rule; empty where there is one, or is one from now on.
 
-    A rule that is not built in (a user's, a cautious one) is compiled here, or taken from the cache, the first time that
-    it is asked for. Where that fails, a RuntimeWarning says so once.
+    A rule that is not built in (a user's, a cautious one) is compiled here, or taken from the
+    cache, the first time that it is asked for. Where that fails, a RuntimeWarning says so once.
     """
     return "" if cpu.native is None or cpu.native.has_rule(rule.key) else _compile(rule)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor
 
 from meansquare.checkpoint import read_checkpoint
+from meansquare.diagnosis import Finding, doctor
+from meansquare.diagnosis.patient import Patient
+from meansquare.dialects import DIALECTS
 from meansquare.family import AdaGradHyper, AdamHyper, RMSPropHyper, RpropHyper, SGDHyper
 from meansquare.hyper import Hyper
 from meansquare.lab.errors import LabError
@@ -30,26 +32,52 @@ def describe(path: Path) -> Table:
     return table
 
 
+def examine(path: Path) -> Iterator[Table | str]:
+    """What in a file will hurt, a table each; LabError where it cannot be read."""
+    try:
+        findings = doctor(path)
+    except (OSError, ValueError, TypeError) as error:
+        raise LabError(str(error).removeprefix("doctor: ")) from error
+    yield from map(_finding, findings)
+    yield f"{len(findings) or 'No'} hazard{'' if len(findings) == 1 else 's'} found."
+
+
+def _finding(finding: Finding) -> Table:
+    table = Table(finding.hazard, escape(finding.where))
+    table.add_row("evidence", escape(finding.evidence))
+    table.add_row("remedy", escape(finding.remedy))
+    return table
+
+
 def _rows(saved: Mapping[str, Any]) -> dict[str, str]:
     groups = saved["param_groups"]
     ids = [key for group in groups for key in group["params"]]
     states = {key: saved["state"][key] for key in ids if key in saved["state"]}
-    tensors = [
-        value
-        for state in states.values()
-        for name, value in state.items()
-        if isinstance(value, Tensor) and name != "step"
-    ]
+    patient = Patient.of_state_dict(saved)
+    tensors = [value for _, held in patient.each() for value in held.stored.values()]
     dtypes = dict.fromkeys(str(tensor.dtype).removeprefix("torch.") for tensor in tensors)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return {
-        "optimizer": _maker(groups, list(states.values())),
+        "optimizer": _dialect(patient) or _maker(groups, list(states.values())),
         "groups": str(len(groups)),
         "parameters": f"{len(ids)}, {len(states)} with state",
         "state": f"{', '.join(dtypes) or 'none'}, {size:,} bytes",
         "steps": _steps(states),
         **_options(groups),
     }
+
+
+_OTHERS: dict[str, str] = {
+    "timm": DIALECTS["timm"].label,
+    "bitsandbytes": DIALECTS["bitsandbytes"].label,
+    "torch or sb3": f"{DIALECTS['torch'].label} before torch 1.12, or {DIALECTS['sb3'].label}",
+}
+
+
+def _dialect(patient: Patient) -> str:
+    """Which other RMSProp wrote all of this; empty where none did."""
+    makers = {group.maker for group in patient.groups}
+    return _OTHERS.get(makers.pop(), "") if len(makers) == 1 else ""
 
 
 # By names that only its groups have: ours, torch's, and what its state holds.

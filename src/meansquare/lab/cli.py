@@ -114,11 +114,13 @@ def doctor(
         Path | None, typer.Argument(help="Tell what this file of torch.save holds instead.")
     ] = None,
 ) -> int:
-    """Print versions, cores and the backends that are live here, or what a checkpoint holds."""
+    """Print versions, cores and live backends, or what a checkpoint holds and what will hurt."""
     if checkpoint is not None:
-        from meansquare.lab.checkup import describe
+        from meansquare.lab.checkup import describe, examine
 
         console.print(describe(checkpoint))
+        for line in examine(checkpoint):
+            console.print(line)
         return 0
     import torch
 
@@ -135,6 +137,28 @@ def doctor(
     for backend in meansquare.backends():
         table.add_row(backend.name, "yes" if backend.live else "no", backend.detail)
     console.print(table)
+    return 0
+
+
+@app.command()
+def dialects(
+    name: Annotated[str | None, typer.Argument(help="Tell everything of this one.")] = None,
+) -> int:
+    """Print what "RMSProp" means elsewhere: each dialect's step in one line, and its defaults."""
+    from meansquare.lab.catalogue import dialect_card, dialect_table
+
+    console.print(dialect_table() if name is None else dialect_card(name))
+    return 0
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Tell everything of this one.")] = None,
+) -> int:
+    """Print the RMSProp settings of well-known trainings, and where they were read."""
+    from meansquare.lab.catalogue import recipe_card, recipe_table
+
+    console.print(recipe_table() if name is None else recipe_card(name))
     return 0
 
 

@@ -161,7 +161,7 @@ class RMSProp(FusedOptimizer):
 
     def rule(self, group: int) -> str:
         """The step of a parameter group as one line of maths (see `meansquare.maths`)."""
-        return maths(self._checked_groups()[group])
+        return maths(self._check(self.param_groups[group], f" in group {group}"))
 
     def __repr__(self) -> str:
         rules = (
