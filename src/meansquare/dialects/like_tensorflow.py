@@ -42,7 +42,7 @@ def _mxnet_momentum(given: Given) -> Given:
 
 
 def _mxnet_clip(given: Given) -> Given:
-    if given["clip_gradient"] is not None and given.get("wd", 0):
+    if given["clip_gradient"] and given.get("wd", 0):
         raise ValueError(
             "MXNet 1 clips what its weight decay adds to the gradient too, which is not offered; "
             "give wd or clip_gradient, or clip_value"

@@ -1,0 +1,231 @@
+"""A dialect is its framework: by what the framework computed, and by its names."""
+
+import numpy as np
+import pytest
+import torch
+from stepped import parameters, stepped
+
+from conformance import golden
+from conformance.cases import Run, divides_by_nothing
+from conformance.ours import path
+from conformance.problem import VARIED
+from meansquare import RMSProp
+from meansquare.dialects import DIALECTS
+from meansquare.family import RMSPropHyper
+
+KEPT = [*golden.read()]
+(OPTAX,) = (framework for framework in golden.FRAMEWORKS if framework.dialect == "optax")
+
+
+@pytest.mark.parametrize(
+    ("framework", "dtype", "case"),
+    [(one, dtype, case) for one, _, dtype, case in KEPT],
+    ids=[f"{one.name}-{i}" for i, (one, *_) in enumerate(KEPT)],
+)
+def test_a_dialect_gives_what_its_framework_gave(framework, dtype, case):
+    ours = path(framework.dialect, case["arguments"], Run(VARIED, dtype))
+    for t, theirs in case["after"].items():
+        gap = np.abs(ours[int(t) - 1] - theirs) / np.maximum(1, np.abs(theirs))
+        assert gap.max() <= framework.tolerance(case["arguments"], dtype), f"step {t}"
+
+
+def test_golden_files_hold_every_call_that_can_be_compared():
+    names = [one.name for one, *_ in KEPT]
+    for framework in golden.FRAMEWORKS:
+        compared = [c for c in framework.cases if not divides_by_nothing(framework.dialect, c)]
+        assert names.count(framework.name) == len(compared)
+
+
+def test_what_is_called_run_is_what_was_run():
+    run = {framework.dialect for framework in golden.FRAMEWORKS}
+    assert run == {name for name, row in DIALECTS.items() if row.verified == "run"}
+
+
+def test_versions_of_rows_are_those_of_the_golden_files():
+    for framework, version, *_ in KEPT:
+        assert version in DIALECTS[framework.dialect].source
+
+
+@pytest.mark.parametrize("case", [c for c in OPTAX.cases if divides_by_nothing("optax", c)])
+def test_where_optax_divides_by_nothing_ours_is_finite(case):
+    assert np.isfinite(path("optax", case, Run(VARIED, "float32"))).all()
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_row_is_made_of_settings_and_buffers_that_there_are(name):
+    row = DIALECTS[name]
+    assert set(row.settings) <= set(RMSPropHyper.names())
+    ours = {text for text in row.arguments.values() if isinstance(text, str)}
+    assert ours <= {*RMSPropHyper.names(), "foreach", "capturable", "differentiable"}
+    buffers = {text.lstrip("-").split("/")[0] for text in row.state.values()}
+    assert buffers <= set(RMSPropHyper.STATE)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_what_is_not_given_is_as_the_dialect_has_it(name):
+    row = DIALECTS[name]
+    rate = {} if "lr" in row.settings else {"lr": 0.5}
+    (group,) = RMSProp(parameters(), dialect=name, **rate).param_groups
+    assert group["dialect"] == name
+    for setting, value in (dict(row.settings) | rate).items():
+        assert group[setting] == value
+
+
+SPELLED = [  # dialect, in its words, in ours
+    ("keras", {"learning_rate": 0.5, "rho": 0.7}, {"lr": 0.5, "alpha": 0.7}),
+    ("keras", {"epsilon": 0.1, "clipvalue": 2.0}, {"eps": 0.1, "clip_value": 2.0}),
+    ("keras", {"global_clipnorm": 2.0}, {"max_grad_norm": 2.0, "grad_norm_eps": 0.0}),
+    ("keras", {"weight_decay": None, "clipnorm": None, "use_ema": False}, {"weight_decay": 0.0}),
+    ("tf1", {"learning_rate": 0.5, "decay": 0.7}, {"lr": 0.5, "alpha": 0.7}),
+    ("tf_keras_legacy", {"rho": 0.7, "decay": 0.0}, {"alpha": 0.7}),
+    ("optax", {"learning_rate": 1, "momentum": None}, {"momentum": 0.0, "lr": 1}),
+    ("optax", {"learning_rate": 1, "eps_in_sqrt": False}, {"eps_place": "outside"}),
+    ("optax", {"learning_rate": 1, "initial_scale": 1.0}, {"initial_square_avg": 1.0}),
+    ("jax", {"step_size": 0.5, "gamma": 0.7}, {"lr": 0.5, "alpha": 0.7}),
+    ("timm", {"decoupled_decay": True}, {"weight_decay_mode": "decoupled"}),
+    (
+        "timm",
+        {"decoupled_decay": True, "corrected_weight_decay": True},
+        {"weight_decay_mode": "corrected"},
+    ),
+    ("timm", {"corrected_weight_decay": True}, {"weight_decay_mode": "l2"}),
+    ("timm", {"caution": True, "momentum": 0.9}, {"cautious": True}),
+    ("dqn", {"wc": 0.1}, {"weight_decay": 0.1, "centered": True}),
+    ("dqn", {"centered": False}, {"centered": False}),
+    ("chainer", {"eps_inside_sqrt": True}, {"eps_place": "inside"}),
+    ("mxnet", {"gamma1": 0.7}, {"alpha": 0.7, "momentum": 0}),
+    ("mxnet", {"centered": True}, {"centered": True, "momentum": 0.9}),
+    ("mxnet", {"centered": True, "gamma2": 0.5}, {"momentum": 0.5}),
+    ("mxnet", {"centered": True, "momentum": 0.5}, {"momentum": 0.5}),
+    ("mxnet", {"clip_gradient": 0.0, "wd": 0.1}, {"clip_value": None}),
+    ("torch7", {"learningRate": 0.5, "initialMean": 1.0}, {"lr": 0.5, "initial_square_avg": 1.0}),
+    ("flux", {"eta": 0.5, "centred": True}, {"lr": 0.5, "centered": True}),
+    ("heavyball", {"betas": (0.1, 0.7)}, {"alpha": 0.7}),
+    ("bitsandbytes", {"momentum": 0, "centered": False, "optim_bits": 32}, {"momentum": 0}),
+    ("keras", {"alpha": 0.99, "eps_place": "outside"}, {"alpha": 0.99, "eps_place": "outside"}),
+]
+
+
+@pytest.mark.parametrize(("name", "theirs", "ours"), SPELLED)
+def test_arguments_are_taken_as_the_framework_spells_them(name, theirs, ours):
+    (group,) = RMSProp(parameters(), dialect=name, **theirs).param_groups
+    assert {setting: group[setting] for setting in ours} == ours
+
+
+REFUSED = [  # dialect, arguments, error, words of it
+    (
+        "keras",
+        {"clipnorm": 1.0},
+        ValueError,
+        "clipnorm of dialect 'keras' is not offered here; call",
+    ),
+    ("keras", {"use_ema": True}, ValueError, "use_ema of dialect 'keras' is not offered here; use"),
+    ("keras", {"gradient_accumulation_steps": 2}, ValueError, "not offered here; call backward"),
+    ("tf_keras_legacy", {"decay": 0.1}, ValueError, "LambdaLR"),
+    ("bitsandbytes", {"momentum": 0.9}, ValueError, "does not read it"),
+    ("bitsandbytes", {"centered": True}, ValueError, "centered of dialect 'bitsandbytes'"),
+    ("heavyball", {"warmup_steps": 5}, ValueError, "LinearLR"),
+    ("mxnet", {"gamma2": 0.5}, ValueError, "gamma2 only where centered"),
+    ("mxnet", {"wd": 0.1, "clip_gradient": 1.0}, ValueError, "clips what its weight decay adds"),
+    ("mxnet", {"rescale_grad": 0.5}, ValueError, "multiply the loss by it"),
+    ("paddle", {"learning_rate": 1, "grad_clip": object()}, ValueError, "give clip_value or max_"),
+    ("keras", {"rhoo": 0.9}, TypeError, "'keras' has no argument 'rhoo'; did you mean 'rho'?"),
+    ("torch", {"rho": 0.9}, TypeError, "dialect 'torch' has no argument 'rho'"),
+    ("optax", {}, TypeError, "no learning rate of its own; give learning_rate"),
+    ("hinton", {}, TypeError, "no learning rate of its own; give lr"),
+    (
+        "keras",
+        {"lr": 0.1, "learning_rate": 0.1},
+        TypeError,
+        "lr is given twice, once as learning_r",
+    ),
+    (
+        "optax",
+        {"learning_rate": 1, "eps_in_sqrt": "no"},
+        TypeError,
+        "eps_in_sqrt must be True or F",
+    ),
+    ("heavyball", {"betas": 0.9}, TypeError, "betas must be two numbers"),
+    ("keras", {"rho": 1.5}, ValueError, "alpha must be in [0, 1), got 1.5"),
+    ("kears", {}, ValueError, "no dialect is called 'kears'; did you mean 'keras'?"),
+    (7, {}, ValueError, "no dialect is called 7; it must be one of ('torch',"),
+    (
+        "timm",
+        {"caution": True, "momentum": 0.9, "max_update_rms": 1.0},
+        ValueError,
+        "both scale a s",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "theirs", "error", "words"), REFUSED)
+def test_what_a_dialect_cannot_do_is_refused_in_one_line(name, theirs, error, words):
+    with pytest.raises(error) as caught:
+        RMSProp(parameters(), dialect=name, **theirs)
+    assert str(caught.value).startswith("RMSProp: ")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_positional_arguments_are_torchs_in_every_dialect():
+    (group,) = RMSProp(parameters(), 0.5, 0.7, dialect="keras").param_groups
+    assert (group["lr"], group["alpha"], group["eps"]) == (0.5, 0.7, 1e-7)
+
+
+def test_a_subclass_need_not_know_of_dialects():
+    class Own(RMSProp):
+        def __init__(self, params):
+            super().__init__(params, dialect="keras", rho=0.7)
+
+    assert Own(parameters()).param_groups[0]["alpha"] == 0.7
+
+
+def test_the_place_of_eps_follows_momentum_in_old_keras():
+    opt = RMSProp(parameters(), dialect="tf_keras_legacy", momentum=0.5)
+    assert "sqrt(v + eps)" in opt.rule(0)
+    opt.param_groups[0]["momentum"] = 0.0
+    assert "(sqrt(v) + eps)" in opt.rule(0)
+
+
+def test_a_group_may_have_a_dialect_of_its_own():
+    one, two, three = parameters(3)
+    groups = [
+        {"params": [one], "dialect": "keras", "rho": 0.7},
+        {"params": [two], "learning_rate": 0.5, "name": "head"},
+        {"params": [three], "dialect": "optax"},
+    ]
+    opt = RMSProp(groups, dialect="tf1", learning_rate=0.25)
+    assert [group["dialect"] for group in opt.param_groups] == ["keras", "tf1", "optax"]
+    assert [group["lr"] for group in opt.param_groups] == [1e-3, 0.5, 0.25]
+    assert [group["initial_square_avg"] for group in opt.param_groups] == [0.0, 1.0, 0.0]
+    assert opt.param_groups[1]["name"] == "head"
+    stepped(opt)
+    for p, name, options in ((one, "keras", {"rho": 0.7}), (two, "tf1", {"lr": 0.5})):
+        alone = stepped(RMSProp([torch.nn.Parameter(start(p, opt))], dialect=name, **options))
+        assert torch.equal(alone.param_groups[0]["params"][0], p)
+
+
+def start(p, opt):
+    """What a parameter of `parameters()` began as."""
+    everyone = [q for group in opt.param_groups for q in group["params"]]
+    return torch.full((3,), 1.0 + next(i for i, q in enumerate(everyone) if q is p))
+
+
+def test_a_bad_group_adds_nothing():
+    opt = RMSProp(parameters(1), dialect="keras")
+    for bad, words in (({"clipnorm": 1.0}, "clipnorm"), ({"dialect": "x"}, "no dialect is called")):
+        with pytest.raises(ValueError, match=f"{words}.* in group 1"):
+            opt.add_param_group({"params": parameters(1)} | bad)
+        assert len(opt.param_groups) == 1
+
+
+def test_a_corrected_decay_is_relative_to_the_rate_of_the_constructor():
+    opt = RMSProp([{"params": parameters(1), "lr": 0.25}], dialect="timm", lr=0.5)
+    assert opt.param_groups[0]["reference_lr"] == 0.5
+
+
+def test_print_shows_the_step_of_each_group_in_a_line():
+    opt = RMSProp(parameters(), dialect="keras", momentum=0.5)
+    last = repr(opt).splitlines()[-1]
+    rule = "v = alpha*v + (1-alpha)*g*g;  b = mu*b + lr*g/sqrt(v + eps);  p = p - b"
+    assert last == f"group 0, dialect keras: {rule}"
