@@ -172,7 +172,7 @@ def test_what_is_no_group_is_refused_alike_and_not_added(group):
 
 def test_an_option_that_does_not_exist_is_refused():
     unknown: dict[str, Any] = {"betas": (0.9, 0.99)}
-    with pytest.raises(TypeError, match="unexpected keyword argument 'betas'"):
+    with pytest.raises(TypeError, match="RMSProp: dialect 'torch' has no argument 'betas'"):
         RMSProp(layouts(), **unknown)
 
 

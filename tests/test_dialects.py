@@ -147,8 +147,8 @@ REFUSED = [  # dialect, arguments, error, words of it
     ),
     ("heavyball", {"betas": 0.9}, TypeError, "betas must be two numbers"),
     ("keras", {"rho": 1.5}, ValueError, "alpha must be in [0, 1), got 1.5"),
-    ("kears", {}, ValueError, "no dialect is called 'kears'; did you mean 'keras'?"),
-    (7, {}, ValueError, "no dialect is called 7; it must be one of ('torch',"),
+    ("kears", {}, ValueError, "got 'kears'; did you mean 'keras'?"),
+    (7, {}, ValueError, "got 7"),
     (
         "timm",
         {"caution": True, "momentum": 0.9, "max_update_rms": 1.0},
@@ -213,7 +213,10 @@ def start(p, opt):
 
 def test_a_bad_group_adds_nothing():
     opt = RMSProp(parameters(1), dialect="keras")
-    for bad, words in (({"clipnorm": 1.0}, "clipnorm"), ({"dialect": "x"}, "no dialect is called")):
+    for bad, words in (
+        ({"clipnorm": 1.0}, "clipnorm"),
+        ({"dialect": "x"}, "dialect must be one of"),
+    ):
         with pytest.raises(ValueError, match=f"{words}.* in group 1"):
             opt.add_param_group({"params": parameters(1)} | bad)
         assert len(opt.param_groups) == 1

@@ -47,8 +47,9 @@ def changed(tmp_path_factory):
     ignore = shutil.ignore_patterns("*.so", "__pycache__")
     for name in ("src", "csrc", "tools", "tests"):
         shutil.copytree(ROOT / name, root / name, ignore=ignore)
-    for name in ("pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, root)
+    for name in ("pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE", "docs/dialects.md"):
+        (root / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
     rules = root / "src/meansquare/rules.py"
     text = rules.read_text()
     line = "return beta * or_zero(v, h.tiny) + (1 - beta) * square(g, h.least)"

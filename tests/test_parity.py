@@ -56,7 +56,9 @@ def test_the_arguments_of_torch_come_in_its_order_with_its_defaults():
     assert [(p.name, p.default, p.kind) for p in ours[: len(theirs)]] == [
         (p.name, p.default, p.kind) for p in theirs
     ]
-    assert all(p.kind is p.KEYWORD_ONLY for p in ours[len(theirs) :])
+    *more, spelled = ours[len(theirs) :]
+    assert all(p.kind is p.KEYWORD_ONLY for p in more)
+    assert spelled.kind is spelled.VAR_KEYWORD
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)

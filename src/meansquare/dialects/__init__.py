@@ -24,9 +24,9 @@ def dialect_of(name: Any) -> Dialect:
     """The dialect of a name. Raises ValueError where there is none."""
     if isinstance(name, str) and name in DIALECTS:
         return DIALECTS[name]
-    near = difflib.get_close_matches(str(name).lower(), DIALECTS, n=1) if name else []
-    hint = f"did you mean {near[0]!r}? It" if near else "it"
-    raise ValueError(f"no dialect is called {shown(name)}; {hint} must be one of {(*DIALECTS,)}")
+    near = difflib.get_close_matches(name.lower(), DIALECTS, n=1) if isinstance(name, str) else []
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"dialect must be one of {(*DIALECTS,)}, got {shown(name)}{hint}")
 
 
 def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +68,8 @@ def in_our_words(row: Dialect, given: Mapping[str, Any], *, others: bool = False
 def _unknown(row: Dialect, name: str) -> str:
     known = (*row.arguments, *row.refused, *OURS)
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(row.arguments)}, and ours"
+    its = ", ".join(row.arguments)
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {its}, and what help(RMSProp) tells"
     return f"dialect {row.name!r} has no argument {name!r}; {hint}"
 
 

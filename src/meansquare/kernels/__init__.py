@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import Literal
@@ -84,4 +85,12 @@ def warn_without_compiler() -> None:
     """Say once in a process that steps are slow for want of the extension."""
     if cpu.native is None:
         message = f"meansquare: C++ kernels {cpu.detail}; steps run through torch operations"
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
+        warnings.warn(message, RuntimeWarning, stacklevel=_to_the_caller())
+
+
+def _to_the_caller() -> int:
+    """How many frames up the first is that is not of this package, as `warnings.warn` counts."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("meansquare."):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -179,11 +179,11 @@ class RMSProp(FusedOptimizer):
 
     def _loaded_group(self, ours: Mapping[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         """A group of a state dict, unless its settings would mean something else here."""
-        makers, dialect = wrote(theirs), theirs.get("dialect", ours["dialect"])
-        if makers and dialect not in makers:
+        row, makers = dialect_of(theirs.get("dialect", ours["dialect"])), wrote(theirs)
+        if makers and row.name not in makers:
             raise ValueError(
                 f"it was written by {DIALECTS[makers[0]].label} and would be read as dialect "
-                f"{dialect!r}, whose steps differ; load it into RMSProp(dialect={makers[0]!r}), "
+                f"{row.name!r}, whose steps differ; load it into RMSProp(dialect={makers[0]!r}), "
                 "or name a dialect in the group"
             )
-        return in_our_words(dialect_of(dialect), theirs, others=True)
+        return in_our_words(row, theirs, others=True)
