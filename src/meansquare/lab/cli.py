@@ -39,7 +39,8 @@ TaskNames = Annotated[str, typer.Option("--tasks", help=f"Of {', '.join(TASKS)};
 OptimizerNames = Annotated[
     str,
     typer.Option(
-        "--optimizers", help=f"Of {', '.join(SETUPS)}, or your own as FILE.py:NAME; with commas."
+        "--optimizers",
+        help=f"Of {', '.join(SETUPS)}, a dialect, or your own as FILE.py:NAME; with commas.",
     ),
 ]
 Budget = Annotated[int, typer.Option("--budget", help="Learning rates tried per optimizer.")]

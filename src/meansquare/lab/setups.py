@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from meansquare.dialects import DIALECTS
 from meansquare.lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ class Setup:
     label: str
     module: str
     factory: str
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
     def call(self) -> str:
-        arguments = ["lr", *(f"{key}={value}" for key, value in self.settings.items())]
+        arguments = ["lr", *(f"{key}={value!r}" for key, value in self.settings.items())]
         called = f"{self.module}.{self.factory}({', '.join(arguments)})"
         if not self.module.endswith(".py"):
             return called
@@ -57,14 +58,16 @@ _OWN = re.compile(r"(?P<module>[\w./-]+):(?P<factory>[A-Za-z_]\w*)")
 
 
 def is_setup(name: str) -> bool:
-    """Whether it may be the name of a competitor, one of SETUPS or a user's own."""
-    return name in SETUPS or _OWN.fullmatch(name) is not None
+    """Whether it may be the name of a competitor, one of SETUPS, a dialect or a user's own."""
+    return name in SETUPS or name in DIALECTS or _OWN.fullmatch(name) is not None
 
 
 def setup_of(name: str) -> Setup:
-    """One of SETUPS, or a user's own optimizer: `module:Name` or `folder/file.py:Name`."""
+    """One of SETUPS, a dialect, or a user's own: `module:Name` or `folder/file.py:Name`."""
     if name in SETUPS:
         return SETUPS[name]
+    if name in DIALECTS:
+        return Setup(name, f"RMSProp, {name}", "meansquare", "RMSProp", {"dialect": name})
     own = _OWN.fullmatch(name)
     if own is None:
         raise LabError(f"no optimizer is called {name!r}")
