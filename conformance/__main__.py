@@ -1,6 +1,7 @@
 """Drive every framework and ours on the same problem, and print how far they are apart.
 
-python -m conformance            exit 1 where a dialect differs by more than its tolerance
+python -m conformance            exit 1 where a dialect differs by more than its tolerance, lacks an
+                                 argument, or where a framework is installed and does not run
 python -m conformance --write    and write tests/golden and the tables of docs/dialects.md
 """
 
@@ -29,9 +30,11 @@ from conformance.cases import (
 from conformance.environments import ENVIRONMENTS
 from conformance.ours import difference, first_nan, longest_step, path
 from conformance.problem import NEAR_CONSTANT, STARTS, VARIED, flat
+from meansquare.dialects import DIALECTS
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".conformance"
+LONGEST = 600  # seconds that a framework may take
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,7 @@ class Result:
     framework: Framework
     version: str = ""
     paths: dict[tuple[str, int], np.ndarray] | None = None
+    arguments: tuple[str, ...] = ()
     why_not: str = ""
 
     @functools.cached_property
@@ -77,7 +81,9 @@ class Result:
             for case in cases:
                 if not np.isfinite(path(self.framework.dialect, case, run)).all():
                     found.append(f"{name}, {run.key}, {case}: ours is not finite")
-        return found
+        row = DIALECTS[self.framework.dialect]
+        unknown = set(self.arguments) - row.arguments.keys() - row.refused.keys()
+        return [*found, *(f"{name}: its argument {one} is not in the row" for one in unknown)]
 
 
 def drive(framework: Framework) -> Result:
@@ -86,14 +92,19 @@ def drive(framework: Framework) -> Result:
     file = FOLDER / f"{framework.name}.npz"
     python = str(environment.python(FOLDER))
     command = [python, "-m", "conformance.drivers", framework.name, str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=LONGEST
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Result(framework, why_not=str(error))
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["it ended without a word"]
         return Result(framework, why_not=said[-1])
     with np.load(file) as held:
         paths = {(key.rpartition(" ")[0], int(key.rpartition(" ")[2])): held[key] for key in held}
-    version = json.loads(done.stdout.splitlines()[-1])["version"]
-    return Result(framework, version.split("+")[0], paths)
+    told = json.loads(done.stdout.splitlines()[-1])
+    return Result(framework, told["version"].split("+")[0], paths, tuple(told["arguments"]))
 
 
 def table(*rows: tuple[str, ...]) -> str:
@@ -144,24 +155,35 @@ def main() -> int:
     )
     write = parser.parse_args().write
     FOLDER.mkdir(exist_ok=True)
-    for environment in ENVIRONMENTS:
-        if wrong := environment.install(FOLDER):
-            print(f"environment {environment.name}: {wrong}")
+    lacking = {one.name: wrong for one in ENVIRONMENTS if (wrong := one.install(FOLDER))}
+    for name, wrong in lacking.items():
+        print(f"environment {name}: {wrong}")
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(drive, FRAMEWORKS))
     tables = differences(results), hazards(results)
     print(*tables, sep="\n\n")
     ran = [result for result in results if result.paths is not None]
-    excesses = [text for result in ran for text in result.excesses()]
-    for text in excesses:
-        print(f"differs: {text}")
-    if write and not excesses:
-        (main_one, *_) = ENVIRONMENTS
-        command = [main_one.python(FOLDER), "-m", "conformance.checkpoints", golden.CHECKPOINTS]
-        subprocess.run(list(map(str, command)), check=True, cwd=ROOT, capture_output=True)
-        golden.write(ran)
-        golden.publish("\n\n".join(tables))
-    return 1 if excesses or not ran else 0
+    wrong = [text for result in ran for text in result.excesses()]
+    # Where a package cannot be had here, its framework is named and left out; else it has to run.
+    wrong += [
+        f"{result.framework.name} did not run: {result.why_not}"
+        for result in results
+        if result.paths is None and (write or result.framework.environment not in lacking)
+    ]
+    for text in wrong:
+        print(f"wrong: {text}")
+    if write and not wrong:
+        publish(ran, tables)
+    return 1 if wrong or not ran else 0
+
+
+def publish(results: list[Result], tables: tuple[str, ...]) -> None:
+    """Keep what came out, and checkpoints that other optimizers write."""
+    (environment, *_) = ENVIRONMENTS
+    command = [environment.python(FOLDER), "-m", "conformance.checkpoints", golden.CHECKPOINTS]
+    subprocess.run(list(map(str, command)), check=True, cwd=ROOT, capture_output=True)
+    golden.write(results)
+    golden.publish("\n\n".join(tables))
 
 
 if __name__ == "__main__":

@@ -109,7 +109,12 @@ TF = {"momentum": (0.0, MU), "centered": BOTH, "epsilon": (SMALL, EPS)}
 KERAS = {"momentum": (0.0, MU), "centered": BOTH, "rho": (ALPHA,), "epsilon": (SMALL, EPS)}
 CLIPS = tuple(
     {"rho": ALPHA, "epsilon": SMALL} | clip
-    for clip in ({"clipvalue": 0.25}, {"global_clipnorm": 0.5}, {"clipvalue": 4.0, "momentum": MU})
+    for clip in (
+        {"clipvalue": 0.25},
+        {"clipvalue": 4.0, "momentum": MU},
+        {"global_clipnorm": 0.5},
+        {"global_clipnorm": 4.0, "momentum": MU, "centered": True},
+    )
 )
 
 FRAMEWORKS = (
@@ -118,7 +123,11 @@ FRAMEWORKS = (
         "torch",
         "torch",
         "main",
-        ({}, *TORCH, {"maximize": True}, {"maximize": True, "weight_decay": DECAY, "momentum": MU}),
+        (
+            {},
+            *TORCH,
+            *grid(maximize=(True,), weight_decay=(0.0, DECAY), momentum=(0.0, MU), foreach=BOTH),
+        ),
         centered={"lr": LR, "centered": True},
     ),
     Framework(
@@ -178,6 +187,7 @@ FRAMEWORKS = (
                 initial_scale=(0.0, 1.0),
                 decay=(ALPHA,),
             ),
+            grid(decay=(0.5,), eps=(EPS,), centered=BOTH, momentum=(0.0, MU)),
         ),
         centered={"learning_rate": LR, "centered": True},
     ),
@@ -211,6 +221,8 @@ FRAMEWORKS = (
                 ),
                 grid(
                     momentum=(0.0, MU),
+                    centered=BOTH,
+                    lr_in_momentum=BOTH,
                     corrected_weight_decay=(True,),
                     decoupled_decay=BOTH,
                     weight_decay=(DECAY,),
@@ -221,6 +233,14 @@ FRAMEWORKS = (
                     lr_in_momentum=BOTH,
                     centered=BOTH,
                     foreach=BOTH,
+                ),
+                grid(
+                    momentum=(MU,),
+                    caution=(True,),
+                    weight_decay=(DECAY,),
+                    decoupled_decay=BOTH,
+                    alpha=(ALPHA,),
+                    eps=(EPS,),
                 ),
             ),
         ),

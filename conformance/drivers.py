@@ -4,6 +4,7 @@ A driver takes the framework's own arguments and a run (a problem in a precision
 parameters after each step.
 """
 
+import importlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -257,6 +258,46 @@ def paddle(arguments, given):
         yield flat([p.numpy() for p in params])
 
 
+def tf1_optimizer():
+    import tensorflow as tf
+
+    return tf.compat.v1.train.RMSPropOptimizer
+
+
+def in_module(module, path):
+    """What lies at a path in a module, when it is asked for."""
+
+    def find():
+        found = importlib.import_module(module)
+        for name in path.split("."):
+            found = getattr(found, name)
+        return found
+
+    return find
+
+
+CALLED = {  # where the arguments of each are to be read
+    "torch": find_torch,
+    "tf.compat.v1": tf1_optimizer,
+    "keras": in_module("keras", "optimizers.RMSprop"),
+    "tf_keras": in_module("tf_keras", "optimizers.RMSprop"),
+    "tf_keras legacy": in_module("tf_keras", "optimizers.legacy.RMSprop"),
+    "optax": in_module("optax", "rmsprop"),
+    "jax": in_module("jax.example_libraries.optimizers", "rmsprop_momentum"),
+    "timm": find_timm,
+    "stable-baselines3": find_sb3,
+    "sonnet": in_module("sonnet", "optimizers.RMSProp"),
+    "mlx": in_module("mlx.optimizers", "RMSprop"),
+    "river": in_module("river.optim", "RMSProp"),
+    "bitsandbytes": find_bitsandbytes,
+    "heavyball": find_heavyball,
+    "chainer": in_module("chainer.optimizers", "RMSprop"),
+    "chainer Graves": in_module("chainer.optimizers", "RMSpropGraves"),
+    "mxnet": in_module("mxnet.optimizer", "RMSProp"),
+    "paddle": in_module("paddle.optimizer", "RMSProp"),
+}
+
+
 DRIVERS = {
     "torch": in_torch(find_torch),
     "tf.compat.v1": tf1,
@@ -289,7 +330,15 @@ def main(name, file):
         for i, case in enumerate(cases)
     }
     np.savez(file, **paths)
-    print(json.dumps({"version": importlib.metadata.version(framework.package)}))
+    version = importlib.metadata.version(framework.package)
+    print(json.dumps({"version": version, "arguments": arguments_of(CALLED[name]())}))
+
+
+def arguments_of(function):
+    """The names of its arguments, but for what takes any, and the parameters themselves."""
+    given = inspect.signature(function).parameters.values()
+    plain = [p.name for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return [name for name in plain if name not in ("params", "parameters")]
 
 
 if __name__ == "__main__":

@@ -158,6 +158,42 @@ def test_where_it_cannot_be_compiled_torch_operations_step_it(monkeypatch, tmp_p
     compiled._compile.cache_clear()
 
 
+@native
+@pytest.mark.parametrize("first", [{"momentum": 0.9}, {"cautious": True}])
+def test_switched_on_where_it_cannot_be_compiled_it_is_cautious_all_the_same(
+    first, monkeypatch, tmp_path
+):
+    monkeypatch.setitem(os.environ, "CXX", str(tmp_path / "none"))
+    monkeypatch.setitem(os.environ, "MEANSQUARE_CACHE", str(tmp_path))
+    compiled._compile.cache_clear()
+    p = torch.nn.Parameter(torch.ones(3))
+    opt = RMSProp([p], eps_place="max", centered=True, nesterov=True, lr_in_momentum=True, **first)
+    p.grad = torch.tensor([1.0, -1.0, 2.0])
+    opt.step()
+    opt.param_groups[0] |= {"momentum": 0.9, "cautious": True}
+    before = p.detach().clone()
+    p.grad = torch.tensor([-1e-6, 1.0, -2.0])
+    with pytest.warns(RuntimeWarning, match="no C\\+\\+ compiler was found"):
+        opt.step()
+    assert opt.state[p]["momentum_buffer"] is not None
+    assert ((before - p.detach()) * p.grad >= 0).all()
+    compiled._compile.cache_clear()
+
+
+@native
+def test_the_share_counts_for_no_less_than_a_thousandth():
+    p = torch.nn.Parameter(torch.zeros(20_000, dtype=torch.float64))
+    opt = RMSProp([p], lr=1.0, momentum=0.5, cautious=True, alpha=0.0, eps=0.0)
+    p.grad = torch.ones_like(p)
+    opt.step()
+    before = p.detach().clone()
+    p.grad = -0.1 * torch.ones_like(p)  # b = .5*1 - 1 agrees in every weight ...
+    p.grad[1:] = 0.0  # ... and here the gradient is nothing
+    opt.step()
+    assert (p.detach() - before).nonzero().tolist() == [[0]]
+    assert p[0] - before[0] == 0.5 * 1000
+
+
 def test_it_cannot_be_combined_with_another_scale():
     with pytest.raises(ValueError, match="max_update_rms must be None where cautious is True"):
         RMSProp([torch.ones(1)], cautious=True, max_update_rms=1.0, momentum=0.9)

@@ -1,5 +1,6 @@
 """State dicts tell their dialect, and those of other optimizers are read as what they are."""
 
+import copy
 import io
 
 import pytest
@@ -86,6 +87,46 @@ def test_it_is_read_as_the_dialect_that_is_named_in_it():
     opt = RMSProp([torch.nn.Parameter(torch.ones(16, 16)) for _ in range(2)], dialect="sb3")
     opt.load_state_dict(held)
     assert opt.param_groups[0]["eps_place"] == "inside"
+
+
+@pytest.mark.parametrize("name", ["timm", "sb3"])
+def test_a_dict_that_names_its_dialect_is_that_dialect_in_any_optimizer(name):
+    held = checkpoint(name)
+    held["param_groups"][0]["dialect"] = name
+    ours, own = (
+        RMSProp([torch.nn.Parameter(torch.ones(16, 16)) for _ in range(2)], dialect=dialect)
+        for dialect in ("torch", name)
+    )
+    for opt in (ours, own):
+        opt.load_state_dict(held)
+        stepped(opt)
+    assert ours.rule(0) == own.rule(0)
+    for p, q in zip(ours.param_groups[0]["params"], own.param_groups[0]["params"], strict=True):
+        assert torch.equal(p, q)
+
+
+def test_what_a_dialect_refuses_may_stand_in_its_state_dict():
+    opt = RMSProp(parameters(), dialect="bitsandbytes")
+    opt.param_groups[0] |= {"momentum": 0.9, "name": "head"}
+    held = saved(stepped(opt))
+    other = RMSProp(parameters(), dialect="bitsandbytes")
+    other.load_state_dict(held)
+    assert (other.param_groups[0]["momentum"], other.param_groups[0]["name"]) == (0.9, "head")
+
+
+def test_a_group_without_a_dialect_is_torchs():
+    opt = RMSProp(parameters())
+    del opt.param_groups[0]["dialect"], opt.defaults["dialect"]
+    stepped(opt)
+    assert "dialect torch" in repr(opt)
+    copy.deepcopy(opt).add_param_group({"params": parameters(1)})
+
+
+def test_print_says_why_there_is_no_step():
+    opt = RMSProp(parameters())
+    opt.param_groups[0]["lr"] = -1.0
+    last = repr(opt).splitlines()[-1]
+    assert last.startswith("group 0, dialect torch: no step, since RMSProp: lr must be finite")
 
 
 def test_a_dialect_that_a_group_is_given_later_must_be_one():

@@ -97,6 +97,8 @@ SPELLED = [  # dialect, in its words, in ours
     ("mxnet", {"centered": True}, {"centered": True, "momentum": 0.9}),
     ("mxnet", {"centered": True, "gamma2": 0.5}, {"momentum": 0.5}),
     ("mxnet", {"centered": True, "momentum": 0.5}, {"momentum": 0.5}),
+    ("keras", {"ema_overwrite_frequency": 100, "use_ema": np.bool_(False)}, {}),
+    ("bitsandbytes", {"momentum": torch.tensor(0.0)}, {}),
     ("mxnet", {"clip_gradient": 0.0, "wd": 0.1}, {"clip_value": None}),
     ("torch7", {"learningRate": 0.5, "initialMean": 1.0}, {"lr": 0.5, "initial_square_avg": 1.0}),
     ("flux", {"eta": 0.5, "centred": True}, {"lr": 0.5, "centered": True}),
@@ -110,6 +112,42 @@ SPELLED = [  # dialect, in its words, in ours
 def test_arguments_are_taken_as_the_framework_spells_them(name, theirs, ours):
     (group,) = RMSProp(parameters(), dialect=name, **theirs).param_groups
     assert {setting: group[setting] for setting in ours} == ours
+
+
+SWITCHES = {  # a value that no dialect has by itself
+    "lr": 0.123,
+    "alpha": 0.123,
+    "eps": 0.123,
+    "eps_place": "max",
+    "momentum": 0.123,
+    "nesterov": True,
+    "lr_in_momentum": None,  # the other one
+    "centered": None,
+    "bias_correction": None,
+    "initial_square_avg": 0.123,
+    "weight_decay": 0.123,
+    "weight_decay_mode": "corrected",
+    "clip_value": 0.123,
+    "max_grad_norm": 0.123,
+    "max_update_rms": 0.123,
+    "cautious": True,
+    "maximize": True,
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("name", [name for name in DIALECTS if name != "bitsandbytes"])
+def test_any_switch_can_be_set_for_itself(name, switch):
+    settings = DIALECTS[name].settings | {"lr": 0.5}
+    value = SWITCHES[switch]
+    value = not settings.get(switch, False) if value is None else value
+    alone = {"max_update_rms": None} if switch == "cautious" else {}
+    rate = {} if switch == "lr" else {"lr": 0.5}
+    (group,) = RMSProp(parameters(), dialect=name, **{switch: value}, **alone, **rate).param_groups
+    assert group[switch] == value
+    others = {key: value for key, value in settings.items() if key not in (switch, *alone)}
+    own = {"momentum"} if (name, switch) == ("mxnet", "centered") else set()
+    assert all(group[key] == value for key, value in others.items() if key not in own)
 
 
 REFUSED = [  # dialect, arguments, error, words of it
@@ -145,6 +183,34 @@ REFUSED = [  # dialect, arguments, error, words of it
         TypeError,
         "eps_in_sqrt must be True or F",
     ),
+    (
+        "optax",
+        {"learning_rate": 1, "eps_in_sqrt": False, "eps_place": "inside"},
+        TypeError,
+        "twice",
+    ),
+    (
+        "keras",
+        {"global_clipnorm": 1.0, "max_grad_norm": 5.0},
+        TypeError,
+        "max_grad_norm is given t",
+    ),
+    ("keras", {"global_clipnorm": 1.0, "clipvalue": 5.0}, ValueError, "are not offered together"),
+    (
+        "timm",
+        {"decoupled_decay": True, "weight_decay_mode": "l2"},
+        TypeError,
+        "weight_decay_mode is",
+    ),
+    ("heavyball", {"betas": (0.9, 0.5), "alpha": 0.9}, TypeError, "alpha is given twice"),
+    (
+        "keras",
+        {"name": "RMSprop"},
+        ValueError,
+        "name of dialect 'keras' is not offered here; leave",
+    ),
+    ("heavyball", {"r": 0.5}, ValueError, "r of dialect 'heavyball' is not offered"),
+    ("mxnet", {"gamma2": torch.ones(3)}, TypeError, "gamma2 must be a number"),
     ("heavyball", {"betas": 0.9}, TypeError, "betas must be two numbers"),
     ("keras", {"rho": 1.5}, ValueError, "alpha must be in [0, 1), got 1.5"),
     ("kears", {}, ValueError, "got 'kears'; did you mean 'keras'?"),
@@ -205,6 +271,38 @@ def test_a_group_may_have_a_dialect_of_its_own():
         assert torch.equal(alone.param_groups[0]["params"][0], p)
 
 
+def test_a_group_takes_from_its_own_dialect_what_makes_one_and_no_more():
+    given = {"maximize": True, "max_grad_norm": 1.0, "seed": 7, "weight_decay": 0.1, "eps": 0.5}
+    opt = RMSProp([{"params": parameters(1), "dialect": "keras"}], dialect="sb3", **given)
+    (group,) = opt.param_groups
+    kept = {name: group[name] for name in given if name != "eps"}
+    assert kept == {name: given[name] for name in kept}
+    assert (group["eps"], group["initial_square_avg"]) == (1e-7, 0.0)
+
+
+def test_arguments_of_a_group_mean_what_they_mean_beside_the_constructors():
+    corrected = {"corrected_weight_decay": True}
+    opt = RMSProp([{"params": parameters(1)} | corrected], dialect="timm", decoupled_decay=True)
+    assert opt.param_groups[0]["weight_decay_mode"] == "corrected"
+    opt = RMSProp([{"params": parameters(1), "gamma2": 0.5}], dialect="mxnet", centered=True)
+    assert opt.param_groups[0]["momentum"] == 0.5
+    with pytest.raises(ValueError, match="clips what its weight decay adds"):
+        RMSProp([{"params": parameters(1), "wd": 0.5}], dialect="mxnet", clip_gradient=1.0)
+
+
+@pytest.mark.parametrize("name", ["rhoo", "gamma", "learnin_rate"])
+def test_a_mistaken_name_in_a_group_of_a_dialect_is_refused(name):
+    with pytest.raises(TypeError, match=f"has no argument '{name}'.* in group 0"):
+        RMSProp([{"params": parameters(1), name: 0.5}], dialect="keras")
+
+
+def test_what_users_keep_in_groups_stays():
+    own = {"name": "head", "initial_lr": 0.1, "layer": 3, 5: 6}
+    for dialect in ("torch", "keras"):
+        (group,) = RMSProp([{"params": parameters(1)} | own], dialect=dialect).param_groups
+        assert {key: group[key] for key in own} == own
+
+
 def start(p, opt):
     """What a parameter of `parameters()` began as."""
     everyone = [q for group in opt.param_groups for q in group["params"]]
@@ -225,6 +323,8 @@ def test_a_bad_group_adds_nothing():
 def test_a_corrected_decay_is_relative_to_the_rate_of_the_constructor():
     opt = RMSProp([{"params": parameters(1), "lr": 0.25}], dialect="timm", lr=0.5)
     assert opt.param_groups[0]["reference_lr"] == 0.5
+    opt = RMSProp([{"params": parameters(1), "lr": 0.25, "dialect": "timm"}], lr=1e-3)
+    assert opt.param_groups[0]["reference_lr"] == 0.25
 
 
 def test_print_shows_the_step_of_each_group_in_a_line():

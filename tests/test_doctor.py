@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import meansquare
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from snapshot import contents
 from stepped import parameters, stepped
 
 from conformance.golden import CHECKPOINTS
 from conformance.problem import NEAR_CONSTANT
 from meansquare import SGD, Adam, RMSProp, doctor
-from meansquare.dialects import DIALECTS
 
 
 def hazards(patient):
@@ -104,13 +101,13 @@ def lengths(opt, steps):
 
 
 FIRST = [
-    ({}, r"first step a weight moves by (?P<now>10\.0) lr, where it moves by (?P<later>1\.0) lr"),
+    ({}, r"move a weight by (?P<now>10\.0) lr; (?P<later>1\.0) lr is what"),
     (
         {"momentum": 0.9},
-        r"moves by (?P<now>10\.0) lr, and by up to (?P<peak>29\.9) lr at step (?P<at>11), "
-        r"where it moves by (?P<later>10\.0) lr",
+        r"by (?P<now>10\.0) lr, and by up to (?P<peak>29\.9) lr at step (?P<at>11); "
+        r"(?P<later>10\.0) lr is",
     ),
-    ({"alpha": 0.9}, r"moves by (?P<now>3\.2) lr, where it moves by (?P<later>1\.0) lr"),
+    ({"alpha": 0.9}, r"at the first step gradients .* by (?P<now>3\.2) lr; (?P<later>1\.0) lr"),
 ]
 
 
@@ -174,7 +171,7 @@ def test_parameters_that_only_their_place_tells_apart_are_counted():
     assert "loading by position" not in hazards(stepped(torch.optim.RMSprop(params[-1:])))
 
 
-REINTERPRETED = [("timm", "it is of timm.optim.RMSpropTF"), ("sb3", "so it began at 1")]
+REINTERPRETED = [("timm", "it is of timm.optim.RMSpropTF"), ("sb3", "as if it began at 1")]
 
 
 @pytest.mark.parametrize(("name", "words"), REINTERPRETED)
@@ -242,16 +239,6 @@ def test_of_other_optimizers_only_the_state_is_looked_at(make):
         (7, TypeError, "takes an optimizer, a state dict or the path of a file, got 7"),
         ({"state": {}}, ValueError, "a state dict must have 'param_groups'"),
         ("none.pt", OSError, "none.pt"),
-        (
-            {"state": {}, "param_groups": [{"params": [], "alpha": 2.0, "dialect": "x"}]},
-            ValueError,
-            "x",
-        ),
-        (
-            {"state": {}, "param_groups": [{"params": [], "alpha": 2.0, "eps_place": "inside"}]},
-            ValueError,
-            "alpha must be in [0, 1), got 2.0 in group 0",
-        ),
     ],
 )
 def test_what_it_cannot_look_at_is_refused_in_one_line(patient, error, words):
@@ -259,25 +246,6 @@ def test_what_it_cannot_look_at_is_refused_in_one_line(patient, error, words):
         doctor(patient)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(
-    st.sampled_from([*DIALECTS]),
-    st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64]),
-    st.sampled_from([(), (0,), (3,), (2, 2)]),
-    st.integers(0, 3),
-    st.floats(-30, 30),
-)
-def test_it_has_an_answer_for_every_dialect_dtype_and_shape(name, dtype, shape, steps, size):
-    p = torch.nn.Parameter(torch.ones(shape, dtype=dtype))
-    opt = RMSProp([p], dialect=name, lr=0.1)
-    for _ in range(steps):
-        p.grad = torch.full_like(p, 10.0 ** min(size, 4 if dtype == torch.float16 else 30))
-        opt.step()
-    for finding in doctor(opt):
-        assert all((finding.hazard, finding.where, finding.evidence, finding.remedy))
-        assert "\n" not in str(finding)
 
 
 def test_the_command_line_shows_findings_with_evidence_and_remedy():

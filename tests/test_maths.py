@@ -1,6 +1,7 @@
 """The line of maths that is shown is the step that is taken."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,11 @@ def test_a_held_variance_is_in_the_line():
     opt.step()
     assert "2**-20*v" in opt.rule(0)
     assert p.item() == pytest.approx(-math.sqrt(2.0**20), rel=1e-3)
+
+
+def test_the_example_of_the_page_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    exec(compile(example, PAGE.name, "exec"), {"params": [torch.nn.Parameter(torch.ones(2))]})
 
 
 def test_the_page_has_the_tables_that_are_printed_now():

@@ -38,8 +38,9 @@ def _step(row: Dialect) -> tuple[str, ...]:
     statements, _, first = maths(hyper).partition("  (")
     shown = "<br>".join(f"`{one}`" for one in statements.split(";  "))
     shown += f"<br>{first.rstrip(')')}" if first else ""
-    decays = "weight_decay" in row.arguments.values() or "weight_decay_mode" in row.settings
-    decay = DECAY[hyper.weight_decay_mode] if decays or "weight_decay" in row.arguments else "none"
+    made = {ours if isinstance(ours, str) else ours[0] for ours in row.arguments.values()}
+    decays = "weight_decay" in made or "weight_decay_mode" in row.settings
+    decay = DECAY[hyper.weight_decay_mode] if decays else "none"
     enters = "yes" if hyper.lr_in_momentum else "no"
     return (f"`{row.name}`", shown, *defaults(row), enters, decay, row.verified)
 

@@ -55,6 +55,7 @@ class RMSPropHyper(Hyper):
     weight_decay_mode: WeightDecayMode = "l2"
     reference_lr: float = 1e-2
     max_update_rms: float | None = None
+    grad_norm_eps: float = 1e-6
     dialect: str = "torch"
 
     def __post_init__(self) -> None:
@@ -62,6 +63,10 @@ class RMSPropHyper(Hyper):
             raise ValueError(
                 "max_update_rms must be None where cautious is True: both scale a step"
             )
+
+    @property
+    def norm_eps(self) -> float:
+        return self.grad_norm_eps
 
     @property
     def spec(self) -> Spec:

@@ -144,7 +144,6 @@ class Hyper(ABC):
     maximize: bool = False
     clip_value: float | None = None
     max_grad_norm: float | None = None
-    grad_norm_eps: float = 1e-6
     seed: int = 0
 
     @property
@@ -178,6 +177,11 @@ class Hyper(ABC):
     def max_update(self) -> float | None:
         """The largest size of an update before it is made smaller, or None."""
         return None
+
+    @property
+    def norm_eps(self) -> float:
+        """What is added to the norm of the gradients before it divides."""
+        return 1e-6
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ __all__ = ["Finding", "doctor"]
 
 HAZARDS = (
     numbers.broken_state,
+    numbers.impossible_settings,
     numbers.centered_variance,
     numbers.half_precision,
     numbers.small_eps,
@@ -43,9 +44,9 @@ def doctor(patient: Optimizer | Mapping[str, Any] | str | os.PathLike[str]) -> l
     >>> p = torch.nn.Parameter(torch.ones(2))
     >>> for finding in doctor(torch.optim.RMSprop([p], momentum=0.9)):
     ...     print(finding)
-    first steps too long in group 0: at the first step a weight moves by 10.0 lr, and by up to \
-29.9 lr at step 11, where it moves by 10.0 lr in the long run; remedy: RMSProp(..., \
-bias_correction=True), or a warm-up over some 100 steps
+    first steps too long in group 0: at the first step gradients of one size and sign move a \
+weight by 10.0 lr, and by up to 29.9 lr at step 11; 10.0 lr is what lr, alpha and momentum are \
+chosen for; remedy: RMSProp(..., bias_correction=True), or a warm-up over some 100 steps
     """
     with told_by("doctor"):
         if isinstance(patient, Optimizer):

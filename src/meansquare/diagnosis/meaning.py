@@ -4,6 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+import torch
+
 from meansquare.diagnosis.finding import Finding
 from meansquare.diagnosis.patient import Group, Patient, divisor
 from meansquare.dialects import DIALECTS
@@ -15,57 +17,71 @@ APART = 0.01
 """Steps of two readings that are further apart than this are told of."""
 ROUNDING = 1e-5
 """What is below this share of v may be left by rounding when the first v is taken away."""
-_LOOK_AHEAD = 1000  # steps, among which the longest is looked for
+_LOOK_BACK, _LOOK_AHEAD = 10_000, 1000  # steps that momentum remembers; among which to look
 
 
 def first_steps(patient: Patient) -> Iterator[Finding]:
     """v that begins at zero is too small at first."""
     for group in patient.groups:
-        hyper, done = group.hyper, int(group.step)
-        if hyper is None or hyper.bias_correction or hyper.initial_square_avg:
+        hyper, done = group.hyper, int(min((held.step for held in group.kept), default=0))
+        if hyper is None or not group.held or hyper.bias_correction or hyper.initial_square_avg:
             continue
-        if hyper.momentum >= 1 or _stretch(hyper, done + 1) < LONG:
+        if hyper.max_update_rms is not None or hyper.momentum >= 1:
             continue
         if group.maker == "torch or sb3" and began_at(group) == 1:
             continue
-        lengths, later = _lengths(hyper, done), 1 / (1 - hyper.momentum)
+        lengths, later = _lengths(hyper, done, _typical(group)), 1 / (1 - hyper.momentum)
         now, peak = lengths[0], max(lengths)
-        if peak < LONG * later:
+        if peak < LONG * lengths[-1]:
             continue
         which = "the first step" if done == 0 else f"step {done + 1}"
         at = lengths.index(peak) + done + 1
         most = "" if peak == now else f", and by up to {peak:.1f} lr at step {at}"
         evidence = (
-            f"at {which} a weight moves by {now:.1f} lr{most}, where it moves by {later:.1f} lr "
-            "in the long run"
+            f"at {which} gradients of one size and sign move a weight by {now:.1f} lr{most}; "
+            f"{later:.1f} lr is what lr, alpha and momentum are chosen for"
         )
         warm_up = f"a warm-up over some {round(1 / (1 - hyper.alpha))} steps"
         remedy = f"RMSProp(..., bias_correction=True), or {warm_up}"
         yield Finding("first steps too long", group.where, evidence, remedy)
 
 
-def _stretch(hyper: RMSPropHyper, t: int) -> float:
-    """How many times too long g/sqrt(v) is at step t."""
-    return 1 / math.sqrt(1 - hyper.alpha**t)
+def _typical(group: Group) -> float:
+    """The size of a gradient whose squares the median of v is the mean of; infinite without any."""
+    hyper = group.hyper
+    assert hyper is not None
+    kept = [(held.get("square_avg"), held.step) for held in group.kept]
+    seen = [
+        v[v > 0].flatten() / (1 - hyper.alpha**step) for v, step in kept if v is not None and step
+    ]
+    values = torch.cat(seen) if seen else torch.empty(0)
+    return values.median().sqrt().item() if values.numel() else math.inf
 
 
-def _lengths(hyper: RMSPropHyper, done: int) -> list[float]:
-    """How far a weight moves in the next steps, in lr, under gradients of one size and sign."""
+def _lengths(hyper: RMSPropHyper, done: int, size: float) -> list[float]:
+    """How far a weight moves in the next steps, in lr, under gradients of this size."""
     b, lengths = 0.0, []
-    for t in range(1, done + _LOOK_AHEAD):
-        b = hyper.momentum * b + _stretch(hyper, t)
+    for t in range(max(1, done + 1 - _LOOK_BACK), done + 1 + _LOOK_AHEAD):
+        share = -math.expm1(t * math.log(hyper.alpha)) if hyper.alpha else 1.0  # 1 - alpha**t
+        b = hyper.momentum * b + _step(hyper, size, share)
         lengths.append(b)
-    return lengths[done:]
+    return lengths[-_LOOK_AHEAD:]
+
+
+def _step(hyper: RMSPropHyper, size: float, share: float) -> float:
+    """A gradient of this size over the root of so much of its square."""
+    if math.isinf(size):  # eps is nothing beside it
+        return 1 / math.sqrt(share)
+    return size / divisor(hyper, torch.tensor(share * size * size, dtype=torch.float64)).item()
 
 
 def ignored_momentum(patient: Patient) -> Iterator[Finding]:
     """Momentum that its library does not read."""
     for group in patient.groups:
-        if group.maker == "bitsandbytes" and (mu := group.settings["betas"][1]):
-            kept = sum(bool(held.stored) for held in group.held)
+        if group.maker == "bitsandbytes" and group.hyper and (mu := group.settings["betas"][1]):
             evidence = (
-                f"momentum is {mu:g} there, and of {kept} parameters with state none has a buffer "
-                "for it"
+                f"momentum is {mu:g} there, and of {len(group.kept)} parameters with state none "
+                "has a buffer for it"
             )
             remedy = (
                 f"momentum=0, which is what it computes, or meansquare.RMSProp(momentum={mu:g})"
@@ -80,11 +96,10 @@ def missing_buffers(patient: Patient) -> Iterator[Finding]:
         if hyper is None or group.maker in ("meansquare", "bitsandbytes"):
             continue
         wanted = {"momentum_buffer": hyper.momentum > 0, "grad_avg": hyper.centered}
-        kept = [held for held in group.held if held.stored]
         for name in (name for name, is_wanted in wanted.items() if is_wanted):
-            lacking = sum(name not in held.stored for held in kept)
+            lacking = sum(name not in held.stored for held in group.kept)
             if lacking:
-                evidence = f"{lacking} of {len(kept)} parameters with state have no '{name}'"
+                evidence = f"{lacking} of {len(group.kept)} parameters with state have no '{name}'"
                 remedy = "meansquare.RMSProp, which begins it at 0; theirs raises KeyError"
                 yield Finding("setting without its state", group.where, evidence, remedy)
 
@@ -92,9 +107,9 @@ def missing_buffers(patient: Patient) -> Iterator[Finding]:
 def positions(patient: Patient) -> Iterator[Finding]:
     """Parameters that only their place tells apart."""
     for group in patient.groups:
-        shapes = Counter(held.shape for held in group.held if held.stored)
+        shapes = Counter(held.shape for held in group.kept)
         alike = {shape: n for shape, n in shapes.items() if n > 1}
-        if group.names or not alike:
+        if group.has_names or not alike:
             continue
         shape, most = max(alike.items(), key=lambda item: item[1])
         evidence = (
@@ -108,54 +123,61 @@ def positions(patient: Patient) -> Iterator[Finding]:
 def reinterpretation(patient: Patient) -> Iterator[Finding]:
     """A state dict that torch's RMSprop would take for its own."""
     for group in patient.groups:
-        dialect, began = group.maker if group.maker == "timm" else "sb3", began_at(group)
-        if group.hyper is None or group.maker not in ("timm", "sb3", "torch or sb3"):
+        if group.hyper is None or group.maker in ("torch", "bitsandbytes"):
             continue
-        if group.maker == "torch or sb3" and began == 0:
+        if patient.live and group.maker == "meansquare":
             continue
-        effects = [*_effects(group, dialect)]
+        began, unsure = began_at(group), group.maker == "torch or sb3"
+        if unsure and began == 0:
+            continue
+        dialect = {"torch or sb3": "sb3", "meansquare": group.hyper.dialect}.get(
+            group.maker, group.maker
+        )
+        hyper = DIALECTS["sb3"].hyper(**_numbers(group.hyper)) if unsure else group.hyper
+        effects = [*_effects(group, hyper)]
         if not effects:
             continue
-        label = DIALECTS[dialect].label
-        origin = f"it is of {label}"
-        if group.maker == "torch or sb3":
-            origin = f"its keys are torch's and those of {label} alike"
-            origin += "" if began is None else ", and no v is below alpha**t, so it began at 1"
+        origin = f"it is of {DIALECTS[dialect].label}"
+        if unsure:
+            origin = f"its keys are torch's and those of {DIALECTS['sb3'].label} alike"
+            origin += "" if began is None else ", and no v is below alpha**t, as if it began at 1"
         evidence = f"{origin}; torch.optim.RMSprop loads it too, and {' and '.join(effects)}"
         remedy = f"meansquare.RMSProp(dialect={dialect!r})"
         yield Finding("about to be reinterpreted", group.where, evidence, remedy)
 
 
-def _effects(group: Group, dialect: str) -> Iterator[str]:
-    """What torch's reading of a group changes."""
-    gap = _gap(group, dialect, "torch")
+def _numbers(hyper: RMSPropHyper) -> dict[str, float]:
+    return {name: getattr(hyper, name) for name in ("lr", "alpha", "eps", "momentum")}
+
+
+def _effects(group: Group, hyper: RMSPropHyper) -> Iterator[str]:
+    """What torch's reading of a group of these settings changes."""
+    gap = _gap(group, hyper, DIALECTS["torch"].hyper(**_numbers(hyper)))
     if gap > 1 + APART:
         yield f"makes steps up to {gap:.3g} times as long or short, for the gradients seen so far"
     moved = any(held.get("momentum_buffer") is not None for held in group.held)
-    if moved and group.hyper and group.hyper.lr_in_momentum:
-        yield f"multiplies its momentum, which has lr in it, by lr={group.hyper.lr:g} once more"
+    if moved and hyper.lr_in_momentum:
+        yield f"multiplies its momentum, which has lr in it, by lr={hyper.lr:g} once more"
 
 
 def began_at(group: Group) -> int | None:
-    """Whether v began at 1 or 0, as far as it tells: what began at 1 is never below alpha**t."""
+    """Whether v may have begun at 1, or 0 if it did not: what began at 1 is at least alpha**t."""
+    told = []
     for held in group.held:
         v, rest = held.get("square_avg"), group.hyper.alpha**held.step if group.hyper else 0.0
         if v is not None and rest > 1e-30:
-            return int(bool((v >= rest * (1 - 1e-3)).all()))
-    return None
+            told.append(bool((v >= rest * (1 - 1e-3)).all()))
+    return int(all(told)) if told else None
 
 
-def _gap(group: Group, dialect: str, other: str) -> float:
-    """The factor between steps of two dialects, once v is the mean of the squares seen so far."""
-    assert group.hyper is not None
-    own = {name: getattr(group.hyper, name) for name in ("eps", "momentum", "alpha", "lr")}
-    one, two = (DIALECTS[name].hyper(**own) for name in (dialect, other))
+def _gap(group: Group, one: RMSPropHyper, two: RMSPropHyper) -> float:
+    """The factor between steps of two readings, once v is the mean of the squares seen so far."""
     gaps = [1.0]
     for held in group.held:
         v = held.get("square_avg")
-        if v is None or not v.numel():
+        rest = one.alpha**held.step
+        if v is None or rest >= 1:
             continue
-        rest = group.hyper.alpha**held.step
         seen = v - rest * one.initial_square_avg
         seen = seen[seen > v * ROUNDING] / (1 - rest)
         ratio = divisor(one, seen) / divisor(two, seen)

@@ -2,10 +2,11 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from meansquare.dialects import like_tensorflow, like_torch
 from meansquare.dialects.row import Dialect as Dialect
+from meansquare.dialects.spelling import LEAVE_OUT
 from meansquare.family import RMSPropHyper
 from meansquare.hyper import RUN_CHECKS
 from meansquare.settings import shown
@@ -15,9 +16,15 @@ DIALECTS: Mapping[str, Dialect] = {
 }
 OURS = (*RMSPropHyper.names(), *RUN_CHECKS)
 """The names of every setting, as meansquare spells them; each dialect accepts them too."""
+Place = Literal["call", "group", "state"]
+"""Where arguments stand: in a call of the constructor, where none may be unknown; in a group, where
+users keep things of their own; or in a group of a state dict, which is taken as it is."""
 
+_TORCH_KEYS = {"lr", "momentum", "alpha", "eps", "centered", "weight_decay"}
 _TORCH_ALONE = {"foreach", "maximize", "capturable", "differentiable"}
 _TIMM_ALONE = {"decoupled_decay", "corrected_weight_decay", "caution"}
+_DEFINING = {name for row in DIALECTS.values() for name in row.settings}
+_SPELLED = {name for row in DIALECTS.values() for name in row.arguments}
 
 
 def dialect_of(name: Any) -> Dialect:
@@ -44,25 +51,57 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def in_our_words(row: Dialect, given: Mapping[str, Any], *, others: bool = False) -> dict[str, Any]:
-    """What is given, as our settings. With `others`, unknown names pass as they are."""
-    switches: dict[str, Any] = {}  # what several of its arguments may decide together
+def own_settings(row: Dialect) -> dict[str, Any]:
+    """Every setting that some dialect is made of, as this one has it."""
+    plain = RMSPropHyper()
+    own = {name: getattr(plain, name) for name in _DEFINING - {"lr"}}
+    return own | dict(row.settings) | {"dialect": row.name}
+
+
+def in_our_words(
+    row: Dialect,
+    given: Mapping[str, Any],
+    *,
+    place: Place = "call",
+    besides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What is given, as our settings; `besides` are arguments that hold where these say nothing."""
+    everything = {**(besides or {}), **given}
+    told: dict[str, Any] = {}  # by functions of rows
     settings: dict[str, Any] = {}
+    makers: dict[str, Any] = {}
     for name, value in given.items():
-        if name in row.refused:
+        if name in row.refused and _counts(row, name, place):
             row.refuse(name, value)
             if name not in OURS:
                 continue
         spelling = row.arguments.get(name, name)
-        if not isinstance(spelling, str):
-            switches |= spelling(given)
-        elif spelling in settings:
-            raise TypeError(f"{spelling} is given twice, once as {name}; give one of the two")
-        elif spelling in OURS or others:
-            settings[spelling] = value
+        setting, tell = spelling if isinstance(spelling, tuple) else (spelling, name)
+        if makers.setdefault(setting, tell) is not tell:
+            raise TypeError(f"{setting} is given twice, once as {name}; give one of the two")
+        if callable(tell):
+            told |= tell(everything)
+        elif _may_be(row, setting, place):
+            settings[setting] = value
         else:
             raise TypeError(_unknown(row, name))
-    return switches | settings
+    return told | settings
+
+
+def _counts(row: Dialect, name: str, place: Place) -> bool:
+    """Whether an argument that is not offered has a meaning there: users label groups, too."""
+    return place == "call" or (place == "group" and row.refused[name][1] != LEAVE_OUT)
+
+
+def _may_be(row: Dialect, name: Any, place: Place) -> bool:
+    """Whether a name that is no argument of the dialect may stand there."""
+    if name in OURS or place == "state":
+        return True
+    if place == "call" or not isinstance(name, str):
+        return place != "call"
+    # torch lets anything stand in a group; elsewhere what another dialect knows is a mistake.
+    near = difflib.get_close_matches(name, row.arguments, n=1, cutoff=0.8)
+    return row.name == "torch" or not (near or name in _SPELLED)
 
 
 def _unknown(row: Dialect, name: str) -> str:
@@ -80,7 +119,7 @@ def wrote(group: Mapping[str, Any]) -> tuple[str, ...]:
     """
     if "dialect" in group:
         return (group["dialect"],)
-    if "alpha" not in group or "eps_place" in group:
+    if "eps_place" in group or not group.keys() >= _TORCH_KEYS:
         return ()
     if _TIMM_ALONE & group.keys():
         return ("timm",)

@@ -3,19 +3,17 @@
 What is behind them is told in docs/dialects.md.
 """
 
-from meansquare.dialects.row import Dialect
+from meansquare.dialects.row import Dialect, Given
 from meansquare.dialects.spelling import (
     CLIP,
-    LEAVE_OUT,
     SCHEDULE,
     TORCH_STATE,
-    Given,
     inside,
-    norm_without_eps,
+    left_out,
     same,
     zero_for_none,
 )
-from meansquare.settings import flag
+from meansquare.settings import flag, number
 
 _ACCUMULATE = "call backward() several times before step(), on losses divided by their number"
 _AVERAGE = "use torch.optim.swa_utils.AveragedModel with get_ema_multi_avg_fn"
@@ -33,31 +31,42 @@ def _timm_decay(given: Given) -> Given:
     return {"weight_decay_mode": "corrected" if corrected else "decoupled"}
 
 
+def _keras_clip(given: Given) -> Given:
+    value, norm = given.get("clipvalue"), given.get("global_clipnorm")
+    if value is not None and norm is not None:
+        raise ValueError("clipvalue and global_clipnorm are not offered together; give one of them")
+    scaled = {} if norm is None else {"max_grad_norm": norm, "grad_norm_eps": 0.0}
+    return scaled | ({} if value is None else {"clip_value": value})
+
+
 def _mxnet_momentum(given: Given) -> Given:
     """MXNet reads gamma2 only where it centers, and centers with momentum only."""
-    centered, gamma2 = flag("centered", given.get("centered", False)), given.get("gamma2", 0.9)
+    centered = flag("centered", given.get("centered", False))
+    gamma2 = number("gamma2", given.get("gamma2", 0.9))
     if not centered and gamma2 != 0.9:
         raise ValueError("MXNet reads gamma2 only where centered is True; leave it out")
     return {"centered": centered, "momentum": gamma2 if centered else 0.0}
 
 
 def _mxnet_clip(given: Given) -> Given:
-    if given["clip_gradient"] and given.get("wd", 0):
+    clip = given.get("clip_gradient")
+    if clip and (given.get("wd") or given.get("weight_decay")):
         raise ValueError(
             "MXNet 1 clips what its weight decay adds to the gradient too, which is not offered; "
             "give wd or clip_gradient, or clip_value"
         )
-    return {"clip_value": given["clip_gradient"] or None}
+    decay = {"weight_decay": given["wd"]} if "wd" in given else {}
+    return decay | ({"clip_value": clip or None} if "clip_gradient" in given else {})
 
 
 _KERAS = same("momentum", "centered") | {
     "learning_rate": "lr",
     "rho": "alpha",
     "epsilon": "eps",
-    "clipvalue": "clip_value",
-    "global_clipnorm": norm_without_eps("global_clipnorm"),
+    "clipvalue": ("clip_value", _keras_clip),
+    "global_clipnorm": ("max_grad_norm", _keras_clip),
 }
-_TF_REFUSED = {"use_locking": (False, LEAVE_OUT)}
+_TF_REFUSED = left_out("use_locking", "name")
 _TF_SETTINGS = {
     "alpha": 0.9,
     "eps": 1e-10,
@@ -86,7 +95,7 @@ ROWS = (
         "keras 3.15.1, keras/src/optimizers/rmsprop.py; tf_keras 2.21.0",
         "run",
         settings=_INSIDE | {"lr": 1e-3, "eps": 1e-7, "weight_decay_mode": "decoupled"},
-        arguments=_KERAS | {"weight_decay": zero_for_none("weight_decay", "weight_decay")},
+        arguments=_KERAS | {"weight_decay": zero_for_none("weight_decay")},
         state={
             "velocity": "square_avg",
             "momentum": "momentum_buffer",
@@ -96,10 +105,11 @@ ROWS = (
             "clipnorm": (None, _CLIP_EACH),
             "use_ema": (False, _AVERAGE),
             "ema_momentum": (0.99, _AVERAGE),
-            "ema_overwrite_frequency": (None, _AVERAGE),
+            "ema_overwrite_frequency": (100, _AVERAGE),
             "loss_scale_factor": (None, _LOSS_SCALE),
             "gradient_accumulation_steps": (None, _ACCUMULATE),
-        },
+        }
+        | left_out("name", "jit_compile"),
     ),
     Dialect(
         "tf_keras_legacy",
@@ -112,7 +122,8 @@ ROWS = (
         refused={
             "clipnorm": (None, _CLIP_EACH),
             "decay": (0.0, f"{SCHEDULE}.LambdaLR(opt, lambda t: 1/(1 + decay*t))"),
-        },
+        }
+        | left_out("name"),
         note="eps is outside the root without momentum and inside with it",
     ),
     Dialect(
@@ -138,7 +149,7 @@ ROWS = (
             "decay": "alpha",
             "initial_scale": "initial_square_avg",
             "eps_in_sqrt": inside("eps_in_sqrt"),
-            "momentum": zero_for_none("momentum", "momentum"),
+            "momentum": zero_for_none("momentum"),
         },
         state={"nu": "square_avg", "trace": "-momentum_buffer", "mu": "grad_avg"},
         note="centered with bias_correction it divides by the root of zero in its first step",
@@ -164,8 +175,8 @@ ROWS = (
             *("lr_in_momentum", "foreach"),
         )
         | {
-            "decoupled_decay": _timm_decay,
-            "corrected_weight_decay": _timm_decay,
+            "decoupled_decay": ("weight_decay_mode", _timm_decay),
+            "corrected_weight_decay": ("weight_decay_mode", _timm_decay),
             "max_lr_snapshot": "reference_lr",
             "caution": "cautious",
         },
@@ -198,18 +209,19 @@ ROWS = (
         arguments={
             "learning_rate": "lr",
             "gamma1": "alpha",
-            "gamma2": _mxnet_momentum,
+            "gamma2": ("momentum", _mxnet_momentum),
             "epsilon": "eps",
-            "centered": _mxnet_momentum,
-            "wd": "weight_decay",
-            "clip_gradient": _mxnet_clip,
+            "centered": ("centered", _mxnet_momentum),
+            "wd": ("weight_decay", _mxnet_clip),
+            "clip_gradient": ("clip_value", _mxnet_clip),
         },
         state={"n": "square_avg", "g": "grad_avg", "delta": "-momentum_buffer"},
         refused={
             "clip_weights": (None, "clamp the parameters after step()"),
             "rescale_grad": (1.0, "multiply the loss by it"),
             "lr_scheduler": (None, SCHEDULE),
-        },
+        }
+        | left_out("name", "multi_precision", "begin_num_update", "param_idx2name", "param_dict"),
         note="MXNet 2 has eps outside the root unless centered, and calls gamma1 rho",
     ),
     Dialect(
@@ -223,14 +235,14 @@ ROWS = (
             "learning_rate": "lr",
             "rho": "alpha",
             "epsilon": "eps",
-            "weight_decay": zero_for_none("weight_decay", "weight_decay"),
+            "weight_decay": zero_for_none("weight_decay"),
         },
         state={
             "mean_square": "square_avg",
             "momentum": "momentum_buffer",
             "mean_grad": "grad_avg",
         },
-        refused={"grad_clip": (None, CLIP)},
+        refused={"grad_clip": (None, CLIP)} | left_out("name"),
         note="its documentation says Nesterov; its momentum is heavy ball",
     ),
     Dialect(

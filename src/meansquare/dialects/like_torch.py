@@ -3,9 +3,23 @@
 What is behind them is told in docs/dialects.md.
 """
 
-from meansquare.dialects.row import Dialect
-from meansquare.dialects.spelling import CLIP, LEAVE_OUT, SCHEDULE, TORCH_STATE, inside, same
+from meansquare.dialects.row import Dialect, Given
+from meansquare.dialects.spelling import (
+    CLIP,
+    LEAVE_OUT,
+    SCHEDULE,
+    TORCH_STATE,
+    inside,
+    left_out,
+    same,
+)
 from meansquare.hyper import CHECKS
+
+
+def _second(given: Given) -> Given:
+    """heavyball reads the second of betas only."""
+    return {"alpha": CHECKS["betas"]("betas", given["betas"])[1]}
+
 
 ROWS = (
     Dialect(
@@ -27,12 +41,13 @@ ROWS = (
         "own",
         settings={
             "lr": 1e-3,
+            "eps_place": "max",
             "bias_correction": True,
             "weight_decay_mode": "decoupled",
             "max_update_rms": 1.0,
         },
         state=TORCH_STATE,
-        note="no first step of ten times lr, no step above lr in size, decay apart from gradients",
+        note="no first step of ten times lr; no update of a tensor whose rms is above lr",
     ),
     Dialect(
         "hinton",
@@ -97,9 +112,9 @@ ROWS = (
         refused={
             "momentum": (0.0, "it takes momentum and does not read it; for torch's, dialect torch"),
             "centered": (False, "it refuses that too; for torch's, dialect torch"),
-            "optim_bits": (32, "leave it out: state has 32 bits"),
+            "optim_bits": (32, LEAVE_OUT),
             "args": (None, LEAVE_OUT),
-            "min_8bit_size": (4096, "leave it out: state has 32 bits"),
+            "min_8bit_size": (4096, LEAVE_OUT),
         },
         note="its momentum is ignored",
     ),
@@ -115,17 +130,21 @@ ROWS = (
             "bias_correction": True,
             "weight_decay_mode": "decoupled",
         },
-        arguments=same("lr", "eps", "weight_decay")
-        | {"betas": lambda given: {"alpha": CHECKS["betas"]("betas", given["betas"])[1]}},
+        arguments=same("lr", "eps", "weight_decay") | {"betas": ("alpha", _second)},
         state={"exp_avg_sq": "square_avg/(1-alpha**t)"},
         refused={
             "warmup_steps": (0, f"{SCHEDULE}.LinearLR"),
-            "cautious_weight_decay": (False, "leave it out"),
+            "cautious_weight_decay": (False, LEAVE_OUT),
             "caution": (False, "without momentum it moves the same weights; leave it out"),
-            "mars": (False, "leave it out"),
+            "mars": (False, LEAVE_OUT),
             "gradient_clipping": (None, CLIP),
             "update_clipping": (None, "give max_update_rms"),
-        },
+            "storage_dtype": ("float32", LEAVE_OUT),
+        }
+        | left_out(
+            *("r", "weight_lr_power", "multi_tensor", "mars_gamma", "palm", "beta2_scale"),
+            *("compile_step", "promote", "ecc", "param_ecc", "orig_shapes"),
+        ),
         note="of betas only the second is read",
     ),
     Dialect(

@@ -1,13 +1,17 @@
 """The form of a dialect."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from meansquare.family import RMSPropHyper
+from meansquare.settings import flag, number
 
-Spelling = str | Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""Our name of an argument, or what all arguments that were given in its words come to in ours."""
+Given = Mapping[str, Any]
+Spelling = str | tuple[str, Callable[[Given], Given]]
+"""The setting that an argument makes, by our name; where its value is another there, or other
+settings go with it, also a function of all arguments that were given, which tells them."""
 
 NO_RATE = 1.0  # stands for a learning rate that has no default where a rule is to be shown
 
@@ -18,7 +22,7 @@ class Dialect:
 
     `settings` are what makes its rule and its defaults, where they differ from torch's; without
     `lr` it has no default learning rate. `arguments` are its arguments, by its names; `refused`
-    those that are not offered, with the default that changes nothing and what to do instead.
+    those that are not offered, with the values that change nothing and what to do instead.
     `state` are its names of the buffers, and ours. `verified` says whether ours was run beside it,
     in the version of `source`, or that source was only read.
     """
@@ -35,14 +39,20 @@ class Dialect:
 
     def hyper(self, **options: Any) -> RMSPropHyper:
         """Its settings with these in place of its own; without a learning rate, that is 1."""
-        own = {name: self.settings[name] for name in RMSPropHyper.names() if name in self.settings}
-        return RMSPropHyper.checked(
-            {"lr": NO_RATE, "dialect": self.name} | own | options, "RMSProp"
-        )
+        own = {"lr": NO_RATE, "dialect": self.name} | dict(self.settings)
+        return RMSPropHyper.checked(own | options, "RMSProp")
 
     def refuse(self, name: str, value: Any) -> None:
-        """Raise ValueError, unless it is the value that changes nothing."""
+        """Raise ValueError, unless the value is one that changes nothing."""
         harmless, instead = self.refused[name]
-        if isinstance(value, bool | int | float | None) and value == harmless:
-            return
-        raise ValueError(f"{name} of dialect {self.name!r} is not offered here; {instead}")
+        if value is not None and not _is(value, harmless):
+            raise ValueError(f"{name} of dialect {self.name!r} is not offered here; {instead}")
+
+
+def _is(value: Any, harmless: Any) -> bool:
+    if harmless is None or isinstance(harmless, str):
+        return isinstance(value, str) and value == harmless
+    with suppress(TypeError):
+        check = flag if isinstance(harmless, bool) else number
+        return check("", value) == harmless
+    return False

@@ -1,15 +1,13 @@
 """What rows say alike: names for our settings, and what to do where a thing is not offered."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
+from meansquare.dialects.row import Given, Spelling
 from meansquare.settings import flag
-
-Given = Mapping[str, Any]
 
 SCHEDULE = "use torch.optim.lr_scheduler"
 CLIP = "give clip_value or max_grad_norm"
-LEAVE_OUT = "leave it out, it changes no step"
+LEAVE_OUT = "leave it out"
 TORCH_STATE = {name: name for name in ("square_avg", "momentum_buffer", "grad_avg")}
 
 
@@ -18,13 +16,17 @@ def same(*names: str) -> dict[str, Any]:
     return {name: name for name in names}
 
 
-def zero_for_none(theirs: str, ours: str) -> Callable[[Given], Given]:
-    return lambda given: {ours: 0.0 if given[theirs] is None else given[theirs]}
+def left_out(*names: str) -> dict[str, Any]:
+    """Arguments that have nothing to do here."""
+    return dict.fromkeys(names, (None, LEAVE_OUT))
 
 
-def inside(theirs: str) -> Callable[[Given], Given]:
-    return lambda given: {"eps_place": "inside" if flag(theirs, given[theirs]) else "outside"}
+def zero_for_none(name: str) -> Spelling:
+    return name, lambda given: {name: 0.0 if given[name] is None else given[name]}
 
 
-def norm_without_eps(theirs: str) -> Callable[[Given], Given]:
-    return lambda given: {"max_grad_norm": given[theirs], "grad_norm_eps": 0.0}
+def inside(theirs: str) -> Spelling:
+    def place(given: Given) -> Given:
+        return {"eps_place": "inside" if flag(theirs, given[theirs]) else "outside"}
+
+    return "eps_place", place

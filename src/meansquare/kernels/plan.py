@@ -99,8 +99,15 @@ class Plan:
         if hypers is not self._hypers:
             if self._differentiable != [bool(group["differentiable"]) for group in groups]:
                 return False
+            if any(compiled.missing(hypers[i].rule) for i in self._fused_groups(len(hypers))):
+                return False
             self._set_groups(hypers)
         return True
+
+    def _fused_groups(self, count: int) -> set[int]:
+        """Those of the first `count` groups of which the kernels step a parameter."""
+        places = (place for place in self._places if self._choices[place.ordinal].kernel == "cpu")
+        return {place.group for place in places if place.group < count}
 
     def _squares_elsewhere(self, state: dict, hypers: Sequence[Hyper]) -> float:
         """Of the gradients that the kernels do not see and whose norm is limited.
@@ -187,7 +194,7 @@ class Plan:
             hyper.seed,
             hyper.lr,
             math.inf if norm is None else norm,
-            hyper.grad_norm_eps,
+            hyper.norm_eps,
             math.inf if update is None else update,
             list(hyper.numbers("float32").values()),
             list(hyper.numbers("float64").values()),

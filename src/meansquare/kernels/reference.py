@@ -80,7 +80,7 @@ def squares_of(p: Tensor) -> float:
 
 def grad_scale(hyper: Hyper, norm: float) -> float:
     """The factor that brings gradients of a norm down to the most that there may be."""
-    most, least = hyper.max_grad_norm, norm + hyper.grad_norm_eps
+    most, least = hyper.max_grad_norm, norm + hyper.norm_eps
     scale = math.inf if most is None or least == 0 else most / least
     return 1.0 if scale >= 1 else scale
 

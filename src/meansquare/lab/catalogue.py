@@ -65,8 +65,8 @@ def _card(row: Dialect) -> dict[str, str]:
 def spelled(row: Dialect) -> Iterator[str]:
     """Its arguments, with our names where they have others."""
     for theirs, ours in row.arguments.items():
-        plain = not isinstance(ours, str) or ours == theirs
-        yield theirs if plain else f"{theirs} = {ours}"
+        setting = ours if isinstance(ours, str) else ours[0]
+        yield theirs if setting == theirs else f"{theirs} = {setting}"
 
 
 def _refused(row: Dialect) -> Iterator[str]:

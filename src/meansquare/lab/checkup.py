@@ -13,31 +13,27 @@ from meansquare.checkpoint import read_checkpoint
 from meansquare.diagnosis import Finding, doctor
 from meansquare.diagnosis.patient import Patient
 from meansquare.dialects import DIALECTS
-from meansquare.family import AdaGradHyper, AdamHyper, RMSPropHyper, RpropHyper, SGDHyper
+from meansquare.family import AdaGradHyper, AdamHyper, RpropHyper, SGDHyper
 from meansquare.hyper import Hyper
 from meansquare.lab.errors import LabError
 from meansquare.settings import shown
 from meansquare.state import step_count
 
 
-def describe(path: Path) -> Table:
-    """A row per fact of the optimizer's state in a file; LabError where it cannot be read."""
+def checkup(path: Path) -> Iterator[Table | str]:
+    """A table of facts about the optimizer's state in a file, then one for each hazard.
+
+    Raises LabError where it cannot be read.
+    """
     try:
-        rows = _rows(read_checkpoint(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise LabError(str(error).removeprefix("meansquare: ")) from error
+        saved = read_checkpoint(path)
+        rows, findings = _rows(saved), doctor(saved)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise LabError(str(error).removeprefix("meansquare: ").removeprefix("doctor: ")) from error
     table = Table("checkpoint", escape(shown(path.name)[1:-1]))
     for name, value in rows.items():
         table.add_row(name, escape(value))
-    return table
-
-
-def examine(path: Path) -> Iterator[Table | str]:
-    """What in a file will hurt, a table each; LabError where it cannot be read."""
-    try:
-        findings = doctor(path)
-    except (OSError, ValueError, TypeError) as error:
-        raise LabError(str(error).removeprefix("doctor: ")) from error
+    yield table
     yield from map(_finding, findings)
     yield f"{len(findings) or 'No'} hazard{'' if len(findings) == 1 else 's'} found."
 
@@ -58,7 +54,7 @@ def _rows(saved: Mapping[str, Any]) -> dict[str, str]:
     dtypes = dict.fromkeys(str(tensor.dtype).removeprefix("torch.") for tensor in tensors)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return {
-        "optimizer": _dialect(patient) or _maker(groups, list(states.values())),
+        "optimizer": _maker(patient, groups, {name for state in states.values() for name in state}),
         "groups": str(len(groups)),
         "parameters": f"{len(ids)}, {len(states)} with state",
         "state": f"{', '.join(dtypes) or 'none'}, {size:,} bytes",
@@ -67,22 +63,15 @@ def _rows(saved: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-_OTHERS: dict[str, str] = {
+_RMSPROPS: dict[str, str] = {
+    "meansquare": "meansquare.RMSProp",
+    "torch": DIALECTS["torch"].label,
     "timm": DIALECTS["timm"].label,
     "bitsandbytes": DIALECTS["bitsandbytes"].label,
     "torch or sb3": f"{DIALECTS['torch'].label} before torch 1.12, or {DIALECTS['sb3'].label}",
 }
-
-
-def _dialect(patient: Patient) -> str:
-    """Which other RMSProp wrote all of this; empty where none did."""
-    makers = {group.maker for group in patient.groups}
-    return _OTHERS.get(makers.pop(), "") if len(makers) == 1 else ""
-
-
-# By names that only its groups have: ours, torch's, and what its state holds.
-_MAKERS: dict[str, tuple[str, str, type[Hyper]]] = {
-    "alpha": ("RMSProp", "RMSprop", RMSPropHyper),
+# Of the others, by names that only its groups have: ours, torch's, and what its state holds.
+_OTHERS: dict[str, tuple[str, str, type[Hyper]]] = {
     "amsgrad": ("Adam", "Adam", AdamHyper),
     "lr_decay": ("AdaGrad", "Adagrad", AdaGradHyper),
     "etas": ("Rprop", "Rprop", RpropHyper),
@@ -90,10 +79,12 @@ _MAKERS: dict[str, tuple[str, str, type[Hyper]]] = {
 }
 
 
-def _maker(groups: Sequence[Mapping[str, Any]], states: Sequence[Mapping[Any, Any]]) -> str:
+def _maker(patient: Patient, groups: Sequence[Mapping[str, Any]], used: set[str]) -> str:
     """Which optimizer wrote this, by the names it uses."""
-    used = {name for state in states for name in state}
-    for name, (ours, theirs, kind) in _MAKERS.items():
+    makers = {group.maker for group in patient.groups}
+    if len(makers) == 1 and (name := _RMSPROPS.get(makers.pop())):
+        return name
+    for name, (ours, theirs, kind) in _OTHERS.items():
         if groups and all(name in group for group in groups) and used <= {"step", *kind.STATE}:
             is_ours = any("seed" in group for group in groups)
             kind = ours if is_ours else theirs

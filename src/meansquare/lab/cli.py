@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from meansquare.dialects import DIALECTS
 from meansquare.lab.environment import package_version, platform_name, usable_cores
 from meansquare.lab.errors import LabError
 from meansquare.lab.setups import SETUPS, is_setup, require_importable, setup_of
@@ -79,7 +80,9 @@ def compare(
     task_names = _names("--tasks", "task", tasks, TASKS)
     study = Study(
         tasks=task_names,
-        optimizers=_names("--optimizers", "optimizer", optimizers, SETUPS, is_setup),
+        optimizers=_names(
+            "--optimizers", "optimizer", optimizers, {**SETUPS, **DIALECTS}, is_setup
+        ),
         budget=_at_least_one("--budget", budget, "learning rates to try"),
         seeds=_at_least_one("--seeds", seeds, "final runs per optimizer"),
         epochs={
@@ -117,11 +120,10 @@ def doctor(
 ) -> int:
     """Print versions, cores and live backends, or what a checkpoint holds and what will hurt."""
     if checkpoint is not None:
-        from meansquare.lab.checkup import describe, examine
+        from meansquare.lab.checkup import checkup
 
-        console.print(describe(checkpoint))
-        for line in examine(checkpoint):
-            console.print(line)
+        for part in checkup(checkpoint):
+            console.print(part)
         return 0
     import torch
 

@@ -8,7 +8,14 @@ from typing import Any, ParamSpec
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from meansquare.dialects import DIALECTS, dialect_of, in_our_words, settings_of, wrote
+from meansquare.dialects import (
+    DIALECTS,
+    dialect_of,
+    in_our_words,
+    own_settings,
+    settings_of,
+    wrote,
+)
 from meansquare.family import RMSPropHyper
 from meansquare.hyper import EpsSetting, WeightDecayMode
 from meansquare.maths import maths
@@ -24,11 +31,14 @@ def _in_dialect(init: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(init)
     def settled(*args: Any, **kwargs: Any) -> None:
-        given = dict(signature.bind(*args, **kwargs).arguments)
-        self, params, spelled = given.pop("self"), given.pop("params"), given.pop("spelled", {})
+        self = args[0]
         with told_by(type(self).__name__):
-            settings = settings_of(given | spelled)
-        init(self, params, **settings)  # type: ignore[call-arg]
+            given = dict(signature.bind(*args, **kwargs).arguments)
+            given |= given.pop("spelled", {})
+            params = (given.pop("self"), given.pop("params"))
+            settings = settings_of(given)
+        self._given = given
+        init(*params, **settings)  # type: ignore[call-arg]
 
     return settled  # type: ignore[return-value]
 
@@ -58,7 +68,8 @@ class RMSProp(FusedOptimizer):
         differentiable: let autograd follow the step (through torch operations)
         dialect: whose RMSProp this is: `keras`, `tf1`, `optax`, `timm`, ... (`meansquare dialects`
             lists them). What is not given is as it is there, and its own names are accepted too:
-            `RMSProp(params, dialect="keras", learning_rate=1e-3, rho=0.95)`
+            `RMSProp(params, dialect="keras", learning_rate=1e-3, rho=0.95)`. Groups keep it as a
+            label: another one, set later, changes no setting
         eps_place: `outside` sqrt(v)+eps, `inside` sqrt(v+eps), `max` max(sqrt(v), eps);
             `inside_with_momentum` is outside while momentum is 0 (tf.keras before 2.11)
         nesterov: move by g/(sqrt(v)+eps) + mu*b instead of b
@@ -102,6 +113,8 @@ class RMSProp(FusedOptimizer):
     """
 
     _kind = RMSPropHyper
+    _given: Mapping[str, Any]
+    """What the constructor was given: arguments of a dialect may only mean something together."""
 
     @_in_dialect
     def __init__(
@@ -140,8 +153,9 @@ class RMSProp(FusedOptimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with the defaults for whatever it leaves out.
 
-        It may name a dialect of its own. Raises ValueError or TypeError as the constructor does;
-        nothing is added then.
+        A group that names a dialect of its own takes from it whatever makes a dialect (the rule,
+        its numbers and its learning rate), and the rest from the defaults. Raises ValueError or
+        TypeError as the constructor does; nothing is added then.
         """
         if isinstance(param_group, dict):  # torch refuses anything else
             with told_by(type(self).__name__, f" in group {len(self.param_groups)}"):
@@ -151,39 +165,51 @@ class RMSProp(FusedOptimizer):
         group["reference_lr"] = self._check(group, "").reference_lr
 
     def _in_our_words(self, group: dict[str, Any]) -> dict[str, Any]:
-        row = dialect_of(group.get("dialect", self.defaults["dialect"]))
-        group = in_our_words(row, group, others=True)
-        if row.name == self.defaults["dialect"]:
-            return group
-        own = vars(row.hyper()) | {"reference_lr": None}
-        own |= {} if "lr" in row.settings else {"lr": self.defaults["lr"]}
-        return own | group
+        """A group that is to be added, in our words, with what makes a dialect of its own."""
+        default = self.defaults.get("dialect", "torch")
+        row = dialect_of(group.get("dialect", default))
+        if row.name == default:
+            return in_our_words(row, group, place="group", besides=self._given)
+        own = {"lr": self.defaults["lr"], "reference_lr": None} | own_settings(row)
+        return own | in_our_words(row, group, place="group")
 
     def rule(self, group: int) -> str:
         """The step of a parameter group as one line of maths (see `meansquare.maths`)."""
         return maths(self._check(self.param_groups[group], f" in group {group}"))
 
     def __repr__(self) -> str:
-        rules = (
-            f"group {i}, dialect {group['dialect']}: {self.rule(i)}"
-            for i, group in enumerate(self.param_groups)
-        )
-        return "\n".join((super().__repr__(), *rules))
+        return "\n".join((super().__repr__(), *map(self._shown, range(len(self.param_groups)))))
+
+    def _shown(self, i: int) -> str:
+        dialect = self.param_groups[i].get("dialect", "torch")
+        try:
+            return f"group {i}, dialect {dialect}: {self.rule(i)}"
+        except (TypeError, ValueError) as error:
+            return f"group {i}, dialect {dialect}: no step, since {error}"
 
     def _check(self, group: Mapping[str, Any], where: str) -> Any:
+        dialect, default = group.get("dialect", "torch"), self.defaults.get("dialect", "torch")
         with told_by(type(self).__name__, where):
-            dialect_of(group["dialect"])
+            dialect_of(dialect)
         if group["reference_lr"] is None:
-            group = {**group, "reference_lr": self.defaults["lr"]}
+            reference = self.defaults["lr"] if dialect == default else group["lr"]
+            group = {**group, "reference_lr": reference}
         return super()._check(group, where)
 
     def _loaded_group(self, ours: Mapping[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         """A group of a state dict, unless its settings would mean something else here."""
-        row, makers = dialect_of(theirs.get("dialect", ours["dialect"])), wrote(theirs)
+        present = ours.get("dialect", "torch")
+        row, makers = dialect_of(theirs.get("dialect", present)), wrote(theirs)
         if makers and row.name not in makers:
             raise ValueError(
                 f"it was written by {DIALECTS[makers[0]].label} and would be read as dialect "
                 f"{row.name!r}, whose steps differ; load it into RMSProp(dialect={makers[0]!r}), "
                 "or name a dialect in the group"
             )
-        return in_our_words(row, theirs, others=True)
+        # Another's dict that was given a name tells nothing of what else makes that dialect.
+        bare = row.name != present and "eps_place" not in theirs
+        return (own_settings(row) if bare else {}) | in_our_words(row, theirs, place="state")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._given = getattr(self, "_given", {})
+        super().__setstate__(state)
