@@ -250,3 +250,24 @@ def test_a_norm_that_is_not_finite_does_what_clip_grad_norm_does(bad, wrap):
     for a, b in zip(ours, theirs, strict=True):
         assert torch.equal(a.isnan(), b.isnan())
         assert torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+@pytest.mark.parametrize("kind", [nn.Parameter, tagged])
+@pytest.mark.parametrize("eps", [0.0, 1e-6, 0.5])
+def test_what_is_added_to_the_norm_is_as_told(kind, eps):
+    """At alpha 0 and a large eps a step is nearly the scaled gradient over eps."""
+    p = kind(torch.zeros(2, dtype=torch.float64))
+    opt = RMSProp([p], lr=1.0, alpha=0.0, eps=1e9, max_grad_norm=1.0, grad_norm_eps=eps)
+    p.grad = torch.tensor([3.0, -4.0], dtype=torch.float64)
+    opt.step()
+    scaled = p.grad / (5 + eps)
+    assert torch.allclose(p.detach() * -1e9, scaled, rtol=1e-8)  # v is 1e-9 of eps
+
+
+@pytest.mark.parametrize("kind", [nn.Parameter, tagged])
+def test_no_gradient_has_a_norm_of_zero_and_is_left_alone(kind):
+    p = kind(torch.ones(2))
+    opt = RMSProp([p], max_grad_norm=1.0, grad_norm_eps=0.0)
+    p.grad = torch.zeros(2)
+    opt.step()
+    assert torch.equal(p.detach(), torch.ones(2))
