@@ -106,7 +106,7 @@ def floor(params: Sequence[Tensor], buffers: int = 1) -> Step:
 
     def step() -> None:
         threads = torch.get_num_threads()
-        assert cpu.native.step(plan, groups, state, threads, lambda _: None, 0.0, -1) == -1
+        assert cpu.native.step(plan, groups, state, threads, lambda _: None, 0.0, 1.0, -1) == -1
 
     return step
 

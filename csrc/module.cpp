@@ -153,8 +153,8 @@ NB_MODULE(_native, m) {
         return refused;
     });
     m.def("step", [](Plan& plan, const nb::list& groups, const nb::dict& state, int threads,
-                     nb::handle increment_version, double squares_elsewhere, int64_t only) {
-        const Plan::How how{threads, increment_version.ptr(), squares_elsewhere, only};
+                     nb::handle increment_version, double squares_elsewhere, double unscale, int64_t only) {
+        const Plan::How how{threads, increment_version.ptr(), squares_elsewhere, unscale, only};
         PyObject* refused = plan.step(groups.ptr(), state.ptr(), how);
         if (!refused) throw nb::python_error();
         return nb::steal(refused);

@@ -229,8 +229,10 @@ void Plan::execute(const How& how, WithoutCollection& atomic, const Pool::Lead& 
         atomic.end();
     }
     const WithoutGil others(total_ > BRIEF);
+    for (Group& group : groups_) group.grad_scale = how.unscale;
     const auto limits_norm = [](const Group& group) { return group.max_norm < Group::none; };
-    if (std::any_of(groups_.begin(), groups_.end(), limits_norm)) norm_ = work.limit_norm(how.squares_elsewhere);
+    if (std::any_of(groups_.begin(), groups_.end(), limits_norm))
+        norm_ = work.limit_norm(how.squares_elsewhere, how.unscale);
     work.prepare();
     work.run(lead);
 }

@@ -24,6 +24,7 @@ public:
         int threads;
         PyObject* increment_version;  // torch.autograd.graph's, told which parameters are written
         double squares_elsewhere;     // of the gradients that are stepped elsewhere, for the norm
+        double unscale;               // the factor on every gradient, where the loss was scaled
         int64_t only;                 // the number of the one row to step, or `fine` for all
     };
     PyObject* step(PyObject* param_groups, PyObject* state, const How& how);

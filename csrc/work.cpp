@@ -65,7 +65,7 @@ std::vector<double> Work::measure(const Measured& one) {
     return sums;
 }
 
-double Work::limit_norm(double squares_elsewhere) {
+double Work::limit_norm(double squares_elsewhere, double unscale) {
     const auto squares = [](const Segment& s) {
         const InstructionSet& set = *s.row->group->set;
         if (s.row->group->max_norm == Group::none) return 0.0;
@@ -74,11 +74,11 @@ double Work::limit_norm(double squares_elsewhere) {
     double total = squares_elsewhere;
     for (double sum : measure(squares)) total += sum;
     for (const Segment& segment : in_order_) total += squares(segment);
-    const double norm = std::sqrt(total);
+    const double norm = std::sqrt(total) * unscale;
     for (PlanRow* row : rows_) {
         if (row->group->max_norm == Group::none) continue;
         const double scale = row->group->max_norm / (norm + row->group->norm_eps);
-        row->group->grad_scale = scale >= 1 ? 1 : scale;
+        row->group->grad_scale = scale >= 1 ? unscale : unscale * scale;
     }
     return norm;
 }

@@ -14,9 +14,9 @@ public:
     // Takes the rows of a step, `total` elements in all, which is to run on so many threads.
     Work(const std::vector<PlanRow*>& rows, int64_t total, int threads);
 
-    // The norm of all gradients whose group limits it, with some squares from elsewhere; sets the
-    // groups' scale of the gradient.
-    double limit_norm(double squares_elsewhere);
+    // The norm of all unscaled gradients whose group limits it, with some squares from elsewhere;
+    // sets the groups' scale of the gradient.
+    double limit_norm(double squares_elsewhere, double unscale);
     // Folds each row's coefficients, counts its step, measures and scales updates.
     void prepare();
     // Writes. `lead` is what this thread has to do besides, while others begin.

@@ -1,12 +1,11 @@
 """Which kernel steps which parameter: kept between steps and checked anew in each."""
 
 import functools
-import itertools
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +15,8 @@ from meansquare.hyper import Hyper
 from meansquare.kernels import Choice, choose, compiled, cpu, reference
 from meansquare.kernels.checks import check_tensors, runs_foreign_code
 from meansquare.kernels.memory import meet, merged, storages
-from meansquare.state import lacking, parameter_names
+from meansquare.kernels.places import Place, places_of
+from meansquare.state import lacking
 
 _DECLINED = "lies where the C++ kernel cannot step it: over its own gradient, state or another's"
 _NO_LIST = "the params of a group are not in a list"
@@ -24,16 +24,6 @@ _SHARED = "shares memory with a tensor that is stepped by reference"
 _FINE = -1
 # The public function is Python around this one, and lets other threads run before a step writes.
 _INCREMENT = getattr(torch._C, "_increment_version", torch.autograd.graph.increment_version)
-
-
-@dataclass(frozen=True)
-class Place:
-    """A parameter among all: its group, its place there, its number and its name."""
-
-    group: int
-    parameter: Tensor
-    ordinal: int
-    name: str
 
 
 class Plan:
@@ -50,6 +40,7 @@ class Plan:
         self._differentiable: list[bool] = []
         self._hypers: Sequence[Hyper] = ()
         self._set: list[Hyper | None] = []
+        self._unscale = 1.0
         self._lock = threading.RLock()
         self._process = os.getpid()
 
@@ -59,16 +50,23 @@ class Plan:
         return self._native is not None and not self._fallbacks
 
     def step(
-        self, groups: list[dict], state: dict, hypers: Sequence[Hyper], only: int | None = None
+        self,
+        groups: list[dict],
+        state: dict,
+        hypers: Sequence[Hyper],
+        only: int | None = None,
+        unscale: float = 1.0,
     ) -> None:
         """Step every parameter that has a gradient, or number `only` of them.
 
-        The same `hypers` as in the last step, the very object, tell that no setting has changed
-        but perhaps a learning rate. An error leaves all parameters as they were.
+        Gradients are multiplied by `unscale` before anything else. The same `hypers` as in the last
+        step, the very object, tell that no setting has changed but perhaps a learning rate. An
+        error leaves all parameters as they were.
         """
         if self._process != os.getpid():
             self.__init__(self._kind)  # of a fork: another thread may have held the lock
         with self._lock:
+            self._unscale = unscale
             self._step(groups, state, hypers, only)
 
     def _step(
@@ -84,13 +82,14 @@ class Plan:
             if self._native is not None and not self._step_native(groups, state, squares, only):
                 raise RuntimeError("another thread changed parameters during the step")
         limited = any(hyper and hyper.max_grad_norm is not None for hyper in self._set)
-        norm = cpu.native.norm(self._native) if self._native and limited else math.sqrt(squares)
+        norm = math.sqrt(squares) * self._unscale
+        norm = cpu.native.norm(self._native) if self._native and limited else norm
         for place in self._fallbacks:
             p = place.parameter
             if p.grad is not None and only in (None, place.ordinal):
                 row = reference.Row(p, state[p], hypers[place.group], place.ordinal)
                 with torch.set_grad_enabled(self._differentiable[place.group]):
-                    reference.step(row, norm)
+                    reference.step(row, norm, self._unscale)
 
     def _takes(self, groups: list[dict], hypers: Sequence[Hyper]) -> bool:
         """Hand changed settings to the kernels; False where those ask for another table."""
@@ -123,7 +122,8 @@ class Plan:
                 squares += reference.squares_of(p)
             if len(self._fallbacks) < len(self._places) and runs_foreign_code(p, hyper):
                 with torch.no_grad():
-                    reference.results(reference.Row(p, state[p], hyper, place.ordinal), 0.0)
+                    row = reference.Row(p, state[p], hyper, place.ordinal)
+                    reference.results(row, 0.0, self._unscale)
         return squares
 
     def _stands(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> bool:
@@ -157,7 +157,7 @@ class Plan:
 
     def choices(self, groups: list[dict], hypers: Sequence[Hyper]) -> dict[Tensor, Choice]:
         """The kernel of each parameter: as in the last step, or as it will be in the first."""
-        places = list(_places(groups))
+        places = places_of(groups)
         known = {(id(place.parameter), place.ordinal) for place in self._places}
         return {
             (p := place.parameter): self._choices[place.ordinal]
@@ -173,10 +173,8 @@ class Plan:
     ) -> bool:
         """Step all rows of the kernels at once; False, and nothing written, where one refuses."""
         threads, row = torch.get_num_threads(), _FINE if only is None else only
-        step = functools.partial(
-            cpu.native.step, self._native, groups, state, threads, _INCREMENT, squares, row
-        )
-        return _without_modes(step) == _FINE
+        step = functools.partial(cpu.native.step, self._native, groups, state, threads)
+        return _without_modes(lambda: step(_INCREMENT, squares, self._unscale, row)) == _FINE
 
     def _set_groups(self, hypers: Sequence[Hyper]) -> None:
         for i, hyper in enumerate(hypers[: len(self._set)]):
@@ -203,7 +201,7 @@ class Plan:
 
     def _build(self, groups: list[dict], state: dict, hypers: Sequence[Hyper]) -> None:
         """Choose a kernel for every parameter and give it its state, after checking them all."""
-        self._native, places = None, list(_places(groups))
+        self._native, places = None, places_of(groups)
         active = [place for place in places if place.parameter.grad is not None]
         for place in active:
             p, differentiable = place.parameter, self._differentiable[place.group]
@@ -274,13 +272,6 @@ class Plan:
             shared = [n for n in fused if meet(memory[n], taken)]
             self._choices |= dict.fromkeys(shared, Choice("reference", _SHARED))
             slow += shared
-
-
-def _places(groups: list[dict]) -> Iterator[Place]:
-    ordinal = itertools.count()
-    for i, group in enumerate(groups):
-        for p, name in zip(group["params"], parameter_names(i, group), strict=True):
-            yield Place(i, p, next(ordinal), name)
 
 
 def _with_rates(hypers: Sequence[Hyper], groups: list[dict]) -> list[Hyper]:

@@ -27,20 +27,21 @@ class Row:
     ordinal: int
 
 
-def step(row: Row, norm: float) -> None:
+def step(row: Row, norm: float, unscale: float) -> None:
     """Write parameter, state and step count of one row, after all of it is computed.
 
-    `norm` is that of all gradients, where the group limits it.
+    `norm` is that of all gradients, where the group limits it, once they are multiplied by
+    `unscale`.
     """
     p, state = row.parameter, row.state
-    new, *kept = results(row, norm)
+    new, *kept = results(row, norm, unscale)
     p.copy_(torch.complex(new[..., 0], new[..., 1]) if p.is_complex() else new)
     for name, value in zip(row.hyper.rule.buffers, kept, strict=True):
         _real(state[name]).copy_(value)
     state["step"] += 1
 
 
-def results(row: Row, norm: float) -> list[Tensor]:
+def results(row: Row, norm: float, unscale: float) -> list[Tensor]:
     """What a step of a row will write, none of it in the memory of what it will be written to."""
     p, state, hyper = row.parameter, row.state, row.hyper
     t = float(state["step"]) + 1
@@ -48,7 +49,7 @@ def results(row: Row, norm: float) -> list[Tensor]:
     if torch.is_grad_enabled():  # autograd may want what is to be written over
         held = [buffer.clone() for buffer in held]
     streams = (_real(p).to(_real_dtype(p)), gradient_of(p), *held)
-    h = hyper.at(t, precision_of(p), grad_scale(hyper, norm))
+    h = hyper.at(t, precision_of(p), unscale * grad_scale(hyper, norm))
     h.update_scale = _update_scale(hyper, h, streams)
     out = hyper.rule.update(h, *streams)
     new, *kept = (_apart(x, streams) for x in (out if isinstance(out, tuple) else (out,)))

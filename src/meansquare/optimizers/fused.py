@@ -28,6 +28,8 @@ _NO_NORM = (
 class FusedOptimizer(Optimizer):
     """What the members of the family share: everything but their settings."""
 
+    _step_supports_amp_scaling = True
+    """Tells `torch.amp.GradScaler` to leave the gradients as they are: steps unscale them."""
     _kind: ClassVar[type[Hyper]]
     _in_backward: dict[Tensor, RemovableHandle]
 
@@ -69,15 +71,18 @@ class FusedOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._run(None)
+        # A GradScaler sets these for the time of a step, and multiplies a scale that it finds.
+        scale, overflow = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        if overflow is None or not overflow.item():
+            self._run(None, 1.0 if scale is None else 1 / scale.item())
         return loss
 
     _watched_step = Optimizer.profile_hook_step(_step)
 
-    def _run(self, only: int | None) -> None:
+    def _run(self, only: int | None, unscale: float = 1.0) -> None:
         hypers = self._checked_groups()
         try:
-            self._plan.step(self.param_groups, self.state, hypers, only)
+            self._plan.step(self.param_groups, self.state, hypers, only, unscale)
         except (TypeError, ValueError, RuntimeError):
             with told_by(type(self).__name__):
                 raise
