@@ -146,6 +146,12 @@ def after_clipping(params: list[Tensor], opt: optim.Optimizer) -> Step:
     return step
 
 
+def scaled(opt: RMSProp) -> Step:
+    """As in the hands of a GradScaler, with a scale of one, so that gradients stay as they are."""
+    opt.grad_scale, opt.found_inf = torch.ones(()), torch.zeros(())  # type: ignore[attr-defined]
+    return opt.step
+
+
 def costs(rounds: int) -> None:
     """What options cost: each as a multiple of plain RMSProp in the same round."""
     many = Workload("465 tensors of 1000", tensors([1000] * 465), repeats=20)
@@ -159,6 +165,13 @@ def costs(rounds: int) -> None:
         ("max_grad_norm", large, lambda p: RMSProp(p, lr=LR, max_grad_norm=1e9).step),
         ("clip_grad_norm_, then our step", large, lambda p: after_clipping(p, RMSProp(p, lr=LR))),
         ("max_update_rms", large, lambda p: RMSProp(p, lr=LR, max_update_rms=1e9).step),
+        ("momentum", large, lambda p: RMSProp(p, lr=LR, momentum=0.9).step),
+        (
+            "momentum, cautious",
+            large,
+            lambda p: RMSProp(p, lr=LR, momentum=0.9, cautious=True).step,
+        ),
+        ("a loss scale, unscaled in the pass", large, lambda p: scaled(RMSProp(p, lr=LR))),
     ]
     print("\n| option | workload | ms | of plain RMSProp |\n|---|---|--:|--:|")
     for name, workload, make in rows:

@@ -61,6 +61,8 @@ def cpp_measure(rule: Rule) -> str:
     traced = trace(measure.of, streams, rule.numbers)
     body = [_cpp_line(line) for line in traced.tape.lines]
     reads = ", ".join(map(str, slots))
+    result = _cpp_value(traced.results[0])
+    result = f"{result} ? T(1) : T(0)" if measure.is_share else result
     takes = ", ".join(f"T {s}" for s in ("p", "g", *(f"s{i}" for i in range(BUFFERS))))
     return f"""
 struct {measure.key} {{
@@ -70,7 +72,7 @@ struct {measure.key} {{
     template <class T>
     static inline T of(const Coefficients<T, coefficients>& h, {takes}) {{
         {_joined(body, 8)}
-        return {_cpp_value(traced.results[0])};
+        return {result};
     }}
 }};"""
 
