@@ -17,17 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from conformance import golden
-from conformance.cases import (
+from conformance.cases import FRAMEWORKS, LR
+from conformance.environments import ENVIRONMENTS
+from conformance.framework import (
     FLOAT32,
     FLOAT64,
-    FRAMEWORKS,
-    LR,
     ROUNDED,
     Framework,
     Run,
     divides_by_nothing,
 )
-from conformance.environments import ENVIRONMENTS
 from conformance.ours import difference, first_nan, longest_step, path
 from conformance.problem import NEAR_CONSTANT, STARTS, VARIED, flat
 from meansquare.dialects import DIALECTS

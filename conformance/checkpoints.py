@@ -13,7 +13,7 @@ os.environ |= {"TORCHDYNAMO_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
 import numpy as np
 import torch
 
-from conformance.drivers import find_bitsandbytes, find_sb3, find_timm, find_torch
+from conformance.signatures import find_bitsandbytes, find_sb3, find_timm, find_torch
 
 STEPS = 60
 

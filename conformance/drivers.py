@@ -4,20 +4,26 @@ A driver takes the framework's own arguments and a run (a problem in a precision
 parameters after each step.
 """
 
-import importlib
 import importlib.metadata
-import importlib.util
 import inspect
 import json
 import os
 import sys
-import types
 import warnings
 
 import numpy as np
 
 from conformance.cases import FRAMEWORKS
 from conformance.problem import STARTS, flat
+from conformance.signatures import (
+    CALLED,
+    arguments_of,
+    find_bitsandbytes,
+    find_heavyball,
+    find_sb3,
+    find_timm,
+    find_torch,
+)
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "torch", "TORCHDYNAMO_DISABLE": "1"}
 os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -46,42 +52,6 @@ def in_torch(find):
             yield flat([p.detach() for p in params])
 
     return drive
-
-
-def find_torch():
-    from torch.optim import RMSprop
-
-    return RMSprop
-
-
-def find_timm():
-    try:
-        from timm.optim.rmsprop_tf import RMSpropTF
-    except RuntimeError:  # PyPI's torchvision beside a CPU-only torch: its file alone, then
-        (folder,) = importlib.util.find_spec("timm").submodule_search_locations
-        for name in ("timm", "timm.optim"):
-            sys.modules[name] = types.ModuleType(name)
-            sys.modules[name].__path__ = [folder + name[4:].replace(".", "/")]
-        from timm.optim.rmsprop_tf import RMSpropTF
-    return RMSpropTF
-
-
-def find_sb3():
-    from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
-
-    return RMSpropTFLike
-
-
-def find_bitsandbytes():
-    from bitsandbytes.optim import RMSprop
-
-    return RMSprop
-
-
-def find_heavyball():
-    from heavyball import RMSprop
-
-    return RMSprop
 
 
 def tf1(arguments, given):
@@ -258,46 +228,6 @@ def paddle(arguments, given):
         yield flat([p.numpy() for p in params])
 
 
-def tf1_optimizer():
-    import tensorflow as tf
-
-    return tf.compat.v1.train.RMSPropOptimizer
-
-
-def in_module(module, path):
-    """What lies at a path in a module, when it is asked for."""
-
-    def find():
-        found = importlib.import_module(module)
-        for name in path.split("."):
-            found = getattr(found, name)
-        return found
-
-    return find
-
-
-CALLED = {  # where the arguments of each are to be read
-    "torch": find_torch,
-    "tf.compat.v1": tf1_optimizer,
-    "keras": in_module("keras", "optimizers.RMSprop"),
-    "tf_keras": in_module("tf_keras", "optimizers.RMSprop"),
-    "tf_keras legacy": in_module("tf_keras", "optimizers.legacy.RMSprop"),
-    "optax": in_module("optax", "rmsprop"),
-    "jax": in_module("jax.example_libraries.optimizers", "rmsprop_momentum"),
-    "timm": find_timm,
-    "stable-baselines3": find_sb3,
-    "sonnet": in_module("sonnet", "optimizers.RMSProp"),
-    "mlx": in_module("mlx.optimizers", "RMSprop"),
-    "river": in_module("river.optim", "RMSProp"),
-    "bitsandbytes": find_bitsandbytes,
-    "heavyball": find_heavyball,
-    "chainer": in_module("chainer.optimizers", "RMSprop"),
-    "chainer Graves": in_module("chainer.optimizers", "RMSpropGraves"),
-    "mxnet": in_module("mxnet.optimizer", "RMSProp"),
-    "paddle": in_module("paddle.optimizer", "RMSProp"),
-}
-
-
 DRIVERS = {
     "torch": in_torch(find_torch),
     "tf.compat.v1": tf1,
@@ -332,13 +262,6 @@ def main(name, file):
     np.savez(file, **paths)
     version = importlib.metadata.version(framework.package)
     print(json.dumps({"version": version, "arguments": arguments_of(CALLED[name]())}))
-
-
-def arguments_of(function):
-    """The names of its arguments, but for what takes any, and the parameters themselves."""
-    given = inspect.signature(function).parameters.values()
-    plain = [p.name for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    return [name for name in plain if name not in ("params", "parameters")]
 
 
 if __name__ == "__main__":

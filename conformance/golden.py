@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from conformance.cases import FRAMEWORKS, Framework, divides_by_nothing
+from conformance.cases import FRAMEWORKS
+from conformance.framework import Framework, divides_by_nothing
 from conformance.problem import KEPT
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from conformance.cases import Case, Run
+from conformance.framework import Case, Run
 from conformance.problem import flat
 from meansquare import RMSProp
 

@@ -6,26 +6,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import meansquare
+from examined import hazards, named, only
 from snapshot import contents
 from stepped import parameters, stepped
 
 from conformance.golden import CHECKPOINTS
 from conformance.problem import NEAR_CONSTANT
 from meansquare import SGD, Adam, RMSProp, doctor
-
-
-def hazards(patient):
-    return [finding.hazard for finding in doctor(patient)]
-
-
-def only(patient, hazard):
-    """The one finding of this name."""
-    (finding,) = (one for one in doctor(patient) if one.hazard == hazard)
-    return finding
-
-
-def named(n=2):
-    return [(f"w{i}", p) for i, p in enumerate(parameters(n))]
 
 
 def test_nothing_is_found_where_nothing_will_hurt():

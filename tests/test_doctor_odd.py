@@ -2,27 +2,14 @@
 
 import pytest
 import torch
+from examined import hazards, named, only
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stepped import parameters, stepped
+from stepped import stepped
 
 from conformance.golden import CHECKPOINTS
 from meansquare import RMSProp, doctor
 from meansquare.dialects import DIALECTS
-
-
-def hazards(patient):
-    return [finding.hazard for finding in doctor(patient)]
-
-
-def only(patient, hazard):
-    """The one finding of this name."""
-    (finding,) = (one for one in doctor(patient) if one.hazard == hazard)
-    return finding
-
-
-def named(n=2):
-    return [(f"w{i}", p) for i, p in enumerate(parameters(n))]
 
 
 def test_impossible_settings_are_a_finding():

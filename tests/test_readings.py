@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from conformance.cases import Run
+from conformance.framework import Run
 from conformance.ours import path
 from conformance.problem import STARTS, VARIED, flat
 from meansquare.dialects import DIALECTS

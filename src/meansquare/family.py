@@ -1,18 +1,17 @@
 """The members of the family: the settings of each, its rule, and the numbers that run it."""
 
 import functools
-import math
 from dataclasses import dataclass
 
 from meansquare import rules
 from meansquare.hyper import (
-    TINY,
     EpsSetting,
     Hyper,
     Measure,
     Precision,
     Rule,
     WeightDecayMode,
+    least_counted,
 )
 from meansquare.settings import Check, finite
 from meansquare.spec import Spec, all_specs
@@ -20,15 +19,6 @@ from meansquare.spec import Spec, all_specs
 # Centered: v - m*m loses its digits when g hardly varies. Below v * 2**-20 (2**-49 in float64)
 # the difference is rounding noise, so it is held there and a step stays near 2**10 * lr.
 VARIANCE_FLOOR: dict[Precision, float] = {"float32": 2.0**-20, "float64": 2.0**-49}
-
-
-def _least(precision: Precision, gain: float, floor: float = 1.0) -> tuple[float, float]:
-    """What is too small to count in a mean of squares, and the least gradient that counts in it.
-
-    A square enters the mean times `gain`; the mean is used times `floor`, and is normal still.
-    """
-    tiny = TINY[precision] / floor
-    return tiny, math.sqrt(tiny / gain)  # so gain*g*g is `tiny` or more
 
 
 @dataclass(frozen=True)
@@ -90,7 +80,7 @@ class RMSPropHyper(Hyper):
         mode, decay, floor = self.weight_decay_mode, self.weight_decay, VARIANCE_FLOOR[precision]
         relative = mode == "corrected" and self.reference_lr > 0
         share = floor if self.centered and floor else 1.0  # v*floor is to be normal too
-        tiny, least = _least(precision, 1.0 - self.alpha, share)
+        tiny, least = least_counted(precision, 1.0 - self.alpha, share)
         return {
             "tiny": tiny,
             "least": least,
@@ -189,7 +179,7 @@ class AdaGradHyper(Hyper):
         return adagrad_rule()
 
     def own_numbers(self, precision: Precision) -> dict[str, float]:
-        _, least = _least(precision, 1.0)
+        _, least = least_counted(precision, 1.0)
         eps = max(self.eps, least)
         return {"l2": self.weight_decay, "lr_decay": self.lr_decay, "least": least, "eps": eps}
 
@@ -228,7 +218,7 @@ class AdamHyper(Hyper):
 
     def own_numbers(self, precision: Precision) -> dict[str, float]:
         beta1, beta2 = self.betas
-        tiny, least = _least(precision, 1.0 - beta2)
+        tiny, least = least_counted(precision, 1.0 - beta2)
         decay, decoupled = self.weight_decay, self.decoupled_weight_decay
         return {
             "least": least,

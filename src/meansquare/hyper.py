@@ -78,6 +78,15 @@ RUN_CHECKS: dict[str, Check] = {
 }
 
 
+def least_counted(precision: Precision, gain: float, floor: float = 1.0) -> tuple[float, float]:
+    """What is too small to count in a mean of squares, and the least gradient that counts in it.
+
+    A square enters the mean times `gain`; the mean is used times `floor`, and is normal still.
+    """
+    tiny = TINY[precision] / floor
+    return tiny, math.sqrt(tiny / gain)  # so gain*g*g is `tiny` or more
+
+
 @dataclass(frozen=True)
 class Measure:
     """What scales an update and is known only once the tensor has been read: the mean over it of
