@@ -23,6 +23,13 @@ def test_every_dialect_is_a_row_with_its_step():
         assert maths(row.hyper()) in text
 
 
+@pytest.mark.parametrize("command", ["dialects", "recipes"])
+def test_nothing_is_cut_off_in_a_narrow_terminal(command):
+    done = meansquare(command, env={"COLUMNS": "80"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\u2026" not in done.stdout
+
+
 def test_one_dialect_is_shown_in_full():
     text = shown("dialects", "keras")
     row = DIALECTS["keras"]
@@ -40,7 +47,7 @@ def test_one_dialect_is_shown_in_full():
 
 def test_every_recipe_is_a_row_and_one_is_shown_in_full():
     text = shown("recipes")
-    assert all(one.name in text and one.source in text for one in RECIPES.values())
+    assert all(one.name in text and one.title in text for one in RECIPES.values())
     one = shown("recipes", "wgan")
     assert RECIPES["wgan"].besides in one
     assert "p = p - lr*g/(sqrt(v) + eps)" in one

@@ -25,6 +25,13 @@ def test_a_group_may_have_a_dialect_of_its_own():
         assert torch.equal(alone.param_groups[0]["params"][0], p)
 
 
+def test_a_group_of_a_dialect_without_a_rate_takes_the_one_that_was_given():
+    group = {"params": parameters(1), "dialect": "tf1"}
+    assert RMSProp([group], dialect="keras", learning_rate=0.5).param_groups[0]["lr"] == 0.5
+    with pytest.raises(TypeError, match=r"'tf1' has no learning rate of its own.* in group 0"):
+        RMSProp([group])
+
+
 def test_a_group_takes_from_its_own_dialect_what_makes_one_and_no_more():
     given = {"maximize": True, "max_grad_norm": 1.0, "seed": 7, "weight_decay": 0.1, "eps": 0.5}
     opt = RMSProp([{"params": parameters(1), "dialect": "keras"}], dialect="sb3", **given)

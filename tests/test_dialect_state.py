@@ -66,7 +66,7 @@ def test_a_state_dict_of_another_optimizer_loads_into_its_own_dialect(name):
         ("timm", "torch", "written by timm.optim.RMSpropTF and would be read as dialect 'torch'"),
         ("timm", "sb3", "load it into RMSProp(dialect='timm')"),
         ("torch", "keras", "written by torch.optim.RMSprop and would be read as dialect 'keras'"),
-        ("torch", "steady", "or name a dialect in the group"),
+        ("torch", "steady", "or name a dialect in it)"),
         ("sb3", "keras", "would be read as dialect 'keras'"),
     ],
 )
@@ -127,6 +127,8 @@ def test_print_says_why_there_is_no_step():
     opt.param_groups[0]["lr"] = -1.0
     last = repr(opt).splitlines()[-1]
     assert last.startswith("group 0, dialect torch: no step, since RMSProp: lr must be finite")
+    opt.param_groups[0] |= {"lr": 0.1, "dialect": "kers"}
+    assert "group 0, dialect kers: no step, since RMSProp: dialect must be" in str(opt)
 
 
 def test_a_dialect_that_a_group_is_given_later_must_be_one():

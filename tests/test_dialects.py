@@ -167,7 +167,7 @@ REFUSED = [  # dialect, arguments, error, words of it
     ("mxnet", {"wd": 0.1, "clip_gradient": 1.0}, ValueError, "clips what its weight decay adds"),
     ("mxnet", {"rescale_grad": 0.5}, ValueError, "multiply the loss by it"),
     ("paddle", {"learning_rate": 1, "grad_clip": object()}, ValueError, "give clip_value or max_"),
-    ("keras", {"rhoo": 0.9}, TypeError, "'keras' has no argument 'rhoo'; did you mean 'rho'?"),
+    ("keras", {"rhoo": 0.9}, TypeError, "'keras' has no argument 'rhoo' (did you mean 'rho'?)"),
     ("torch", {"rho": 0.9}, TypeError, "dialect 'torch' has no argument 'rho'"),
     ("optax", {}, TypeError, "no learning rate of its own; give learning_rate"),
     ("hinton", {}, TypeError, "no learning rate of its own; give lr"),
@@ -213,7 +213,7 @@ REFUSED = [  # dialect, arguments, error, words of it
     ("mxnet", {"gamma2": torch.ones(3)}, TypeError, "gamma2 must be a number"),
     ("heavyball", {"betas": 0.9}, TypeError, "betas must be two numbers"),
     ("keras", {"rho": 1.5}, ValueError, "alpha must be in [0, 1), got 1.5"),
-    ("kears", {}, ValueError, "got 'kears'; did you mean 'keras'?"),
+    ("kears", {}, ValueError, "got 'kears' (did you mean 'keras'?)"),
     (7, {}, ValueError, "got 7"),
     (
         "timm",

@@ -116,7 +116,7 @@ def test_a_held_variance_is_in_the_line():
 def test_the_example_of_the_page_runs():
     (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     exec(compile(example, PAGE.name, "exec"), {"params": [torch.nn.Parameter(torch.ones(2))]})
-    assert example.count("RMSProp(params") == 5
+    assert example.count("RMSProp(params") == 6
 
 
 def test_the_page_has_the_tables_that_are_printed_now():

@@ -38,7 +38,7 @@ def _step(row: Dialect) -> tuple[str, ...]:
     statements, _, first = maths(hyper).partition("  (")
     shown = "<br>".join(f"`{one}`" for one in statements.split(";  "))
     shown += f"<br>{first.rstrip(')')}" if first else ""
-    made = {ours if isinstance(ours, str) else ours[0] for ours in row.arguments.values()}
+    made = set(map(row.setting, row.arguments))
     decays = "weight_decay" in made or "weight_decay_mode" in row.settings
     decay = DECAY[hyper.weight_decay_mode] if decays else "none"
     enters = "yes" if hyper.lr_in_momentum else "no"

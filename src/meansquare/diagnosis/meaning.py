@@ -17,6 +17,7 @@ APART = 0.01
 """Steps of two readings that are further apart than this are told of."""
 ROUNDING = 1e-5
 """What is below this share of v may be left by rounding when the first v is taken away."""
+_OURS_ALONE = ("nesterov", "cautious", "clip_value", "max_grad_norm", "max_update_rms")
 _LOOK_BACK, _LOOK_AHEAD = 10_000, 1000  # steps that momentum remembers; among which to look
 
 
@@ -138,11 +139,14 @@ def reinterpretation(patient: Patient) -> Iterator[Finding]:
         if not effects:
             continue
         origin = f"it is of {DIALECTS[dialect].label}"
+        remedy = f"meansquare.RMSProp(dialect={dialect!r})"
+        if group.maker == "meansquare":
+            origin = f"it is of meansquare's dialect {dialect!r}, where it is fine"
+            remedy = "meansquare.RMSProp, and not torch.optim"
         if unsure:
             origin = f"its keys are torch's and those of {DIALECTS['sb3'].label} alike"
             origin += "" if began is None else ", and no v is below alpha**t, as if it began at 1"
-        evidence = f"{origin}; torch.optim.RMSprop loads it too, and {' and '.join(effects)}"
-        remedy = f"meansquare.RMSProp(dialect={dialect!r})"
+        evidence = f"{origin}; torch.optim.RMSprop loads it too: it {'; it '.join(effects)}"
         yield Finding("about to be reinterpreted", group.where, evidence, remedy)
 
 
@@ -158,6 +162,14 @@ def _effects(group: Group, hyper: RMSPropHyper) -> Iterator[str]:
     moved = any(held.get("momentum_buffer") is not None for held in group.held)
     if moved and hyper.lr_in_momentum:
         yield f"multiplies its momentum, which has lr in it, by lr={hyper.lr:g} once more"
+    steps = min((held.step for held in group.kept), default=0.0)
+    if hyper.bias_correction and steps and hyper.alpha**steps > APART:
+        stretch = 1 / math.sqrt(1 - hyper.alpha**steps)
+        yield f"leaves out the bias correction, a factor of {stretch:.3g} at step {steps:.0f}"
+    if hyper.weight_decay and hyper.weight_decay_mode != "l2":
+        yield f"adds weight_decay={hyper.weight_decay:g} to the gradient, which is divided then"
+    if dropped := [name for name in _OURS_ALONE if getattr(hyper, name)]:
+        yield f"does not know {', '.join(dropped)}"
 
 
 def began_at(group: Group) -> int | None:

@@ -32,7 +32,7 @@ def dialect_of(name: Any) -> Dialect:
     if isinstance(name, str) and name in DIALECTS:
         return DIALECTS[name]
     near = difflib.get_close_matches(name.lower(), DIALECTS, n=1) if isinstance(name, str) else []
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(f"dialect must be one of {(*DIALECTS,)}, got {shown(name)}{hint}")
 
 
@@ -109,7 +109,7 @@ def _unknown(row: Dialect, name: str) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     its = ", ".join(row.arguments)
     hint = f"did you mean {near[0]!r}?" if near else f"it has {its}, and what help(RMSProp) tells"
-    return f"dialect {row.name!r} has no argument {name!r}; {hint}"
+    return f"dialect {row.name!r} has no argument {name!r} ({hint})"
 
 
 def wrote(group: Mapping[str, Any]) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def _keras_clip(given: Given) -> Given:
     value, norm = given.get("clipvalue"), given.get("global_clipnorm")
     if value is not None and norm is not None:
         raise ValueError("clipvalue and global_clipnorm are not offered together; give one of them")
-    scaled = {} if norm is None else {"max_grad_norm": norm, "grad_norm_eps": 0.0}
+    scaled = {} if norm is None else {"max_grad_norm": norm}
     return scaled | ({} if value is None else {"clip_value": value})
 
 
@@ -74,7 +74,12 @@ _TF_SETTINGS = {
     "initial_square_avg": 1.0,
     "lr_in_momentum": True,
 }
-_INSIDE = {"alpha": 0.9, "eps_place": "inside", "lr_in_momentum": True}
+_INSIDE = {
+    "alpha": 0.9,
+    "eps_place": "inside",
+    "lr_in_momentum": True,
+    "grad_norm_eps": 0.0,
+}
 
 ROWS = (
     Dialect(
@@ -82,7 +87,7 @@ ROWS = (
         "tf.compat.v1.train.RMSPropOptimizer",
         "tensorflow 2.21.0, tensorflow/python/training/rmsprop.py",
         "run",
-        settings=_TF_SETTINGS,
+        settings=_TF_SETTINGS | {"grad_norm_eps": 0.0},
         arguments=same("momentum", "centered")
         | {"learning_rate": "lr", "decay": "alpha", "epsilon": "eps"},
         state={"rms": "square_avg", "momentum": "momentum_buffer", "mg": "grad_avg"},
@@ -222,7 +227,7 @@ ROWS = (
             "lr_scheduler": (None, SCHEDULE),
         }
         | left_out("name", "multi_precision", "begin_num_update", "param_idx2name", "param_dict"),
-        note="MXNet 2 has eps outside the root unless centered, and calls gamma1 rho",
+        note="with centered=True momentum is 0.9 (gamma2); MXNet 2 has eps outside unless centered",
     ),
     Dialect(
         "paddle",

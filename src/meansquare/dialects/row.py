@@ -42,6 +42,11 @@ class Dialect:
         own = {"lr": NO_RATE, "dialect": self.name} | dict(self.settings)
         return RMSPropHyper.checked(own | options, "RMSProp")
 
+    def setting(self, argument: str) -> str:
+        """Our name of one of its arguments; the name itself where it has none of this name."""
+        spelling = self.arguments.get(argument, argument)
+        return spelling if isinstance(spelling, str) else spelling[0]
+
     def refuse(self, name: str, value: Any) -> None:
         """Raise ValueError, unless the value is one that changes nothing."""
         harmless, instead = self.refused[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from meansquare.dialects import DIALECTS, Dialect, dialect_of, settings_of
 from meansquare.family import RMSPropHyper
@@ -18,9 +18,12 @@ _NUMBERS = ("lr", "alpha", "eps", "momentum")
 
 def dialect_table() -> Table:
     """A row for each dialect: its step in one line, its defaults, how it was verified."""
-    table = Table("dialect", "a step", *_NUMBERS, "verified", show_lines=True)
+    table = Table(
+        Column("dialect", no_wrap=True), Column("a step", overflow="fold"), "defaults", "verified"
+    )
     for row in DIALECTS.values():
-        table.add_row(row.name, escape(maths(row.hyper())), *defaults(row), row.verified)
+        numbers = "\n".join(map(" ".join, zip(_NUMBERS, defaults(row), strict=True)))
+        table.add_row(row.name, escape(maths(row.hyper())), numbers, row.verified, end_section=True)
     return table
 
 
@@ -64,8 +67,8 @@ def _card(row: Dialect) -> dict[str, str]:
 
 def spelled(row: Dialect) -> Iterator[str]:
     """Its arguments, with our names where they have others."""
-    for theirs, ours in row.arguments.items():
-        setting = ours if isinstance(ours, str) else ours[0]
+    for theirs in row.arguments:
+        setting = row.setting(theirs)
         yield theirs if setting == theirs else f"{theirs} = {setting}"
 
 
@@ -76,10 +79,11 @@ def _refused(row: Dialect) -> Iterator[str]:
 
 
 def recipe_table() -> Table:
-    """A row for each recipe."""
-    table = Table("recipe", "of", "settings", "source", show_lines=True)
+    """A row for each recipe; its source and what else belongs to it are on its card."""
+    table = Table(Column("recipe", no_wrap=True), "of", Column("settings", overflow="fold"))
     for one in RECIPES.values():
-        table.add_row(one.name, one.title, escape(settings_of_recipe(one)), one.source)
+        settings = escape(settings_of_recipe(one).replace(", ", "\n"))
+        table.add_row(one.name, one.title, settings, end_section=True)
     return table
 
 

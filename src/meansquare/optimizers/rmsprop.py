@@ -170,8 +170,10 @@ class RMSProp(FusedOptimizer):
         row = dialect_of(group.get("dialect", default))
         if row.name == default:
             return in_our_words(row, group, place="group", besides=self._given)
-        own = {"lr": self.defaults["lr"], "reference_lr": None} | own_settings(row)
-        return own | in_our_words(row, group, place="group")
+        own = {"reference_lr": None} | own_settings(row) | in_our_words(row, group, place="group")
+        if "lr" not in own and "lr" not in {*map(dialect_of(default).setting, self._given)}:
+            raise TypeError(f"dialect {row.name!r} has no learning rate of its own; give one")
+        return {"lr": self.defaults["lr"]} | own
 
     def rule(self, group: int) -> str:
         """The step of a parameter group as one line of maths (see `meansquare.maths`)."""
@@ -203,8 +205,8 @@ class RMSProp(FusedOptimizer):
         if makers and row.name not in makers:
             raise ValueError(
                 f"it was written by {DIALECTS[makers[0]].label} and would be read as dialect "
-                f"{row.name!r}, whose steps differ; load it into RMSProp(dialect={makers[0]!r}), "
-                "or name a dialect in the group"
+                f"{row.name!r}, whose steps differ (load it into RMSProp(dialect={makers[0]!r}), "
+                "or name a dialect in it)"
             )
         # Another's dict that was given a name tells nothing of what else makes that dialect.
         bare = row.name != present and "eps_place" not in theirs
