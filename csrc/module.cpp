@@ -122,6 +122,9 @@ NB_MODULE(_native, m) {
         return reader().direct();
     }, nb::arg("tensor"), nb::arg("parameter"), nb::arg("capsule").none(), nb::arg("describe"));
 
+    m.def("connect_distributed", [](nb::type_object kind, nb::object part) {
+        torch_types.connect_distributed(kind.release().ptr(), part.release().ptr());
+    });
     m.def("connect_stable", [](const std::string& library, const nb::list& samples) {
         std::vector<PyObject*> tensors;
         for (nb::handle sample : samples) tensors.push_back(sample.ptr());
@@ -147,14 +150,40 @@ NB_MODULE(_native, m) {
     m.def("set_elsewhere", [](Plan& plan, std::vector<std::pair<uintptr_t, uintptr_t>> spans) {
         plan.set_elsewhere(std::move(spans));
     });
-    m.def("check", [](Plan& plan, const nb::list& groups, const nb::dict& state) {
-        const int64_t refused = plan.check(groups.ptr(), state.ptr());
+    m.def("set_part", [](Plan& plan, int64_t ordinal, int64_t whole, int64_t first,
+                         const std::vector<std::pair<int64_t, int64_t>>& levels) {
+        Numbering numbering{first, {}};
+        for (const auto& [size, stride] : levels) numbering.levels.push_back({size, stride});
+        plan.set_part(ordinal, whole, std::move(numbering));
+    });
+    m.def("check", [](Plan& plan, const nb::list& groups, const nb::dict& state, const nb::list& gradients) {
+        const int64_t refused = plan.check(groups.ptr(), state.ptr(), gradients.ptr());
         if (refused == Plan::raised) throw nb::python_error();
         return refused;
     });
+    // The sums, or the number that `check` returns for what it refuses.
+    const auto sums = [](Plan& plan, const nb::list& groups, const nb::dict& state, const Plan::How& how,
+                         Plan::Sum sum) -> nb::object {
+        std::vector<double> by_row;
+        const int64_t refused = plan.sums(groups.ptr(), state.ptr(), how, sum, by_row);
+        if (refused == Plan::raised) throw nb::python_error();
+        return refused == Plan::fine ? nb::cast(by_row) : nb::cast(refused);
+    };
+    m.def("squares", [sums](Plan& plan, const nb::list& groups, const nb::dict& state, int threads,
+                            const nb::list& gradients) {
+        const Plan::How how{threads, nullptr, gradients.ptr(), 0, false, 1, Plan::fine, {}};
+        return sums(plan, groups, state, how, Plan::Sum::squares);
+    });
+    m.def("updates", [sums](Plan& plan, const nb::list& groups, const nb::dict& state, int threads,
+                            const nb::list& gradients, double squares, double unscale, int64_t only) {
+        const Plan::How how{threads, nullptr, gradients.ptr(), squares, true, unscale, only, {}};
+        return sums(plan, groups, state, how, Plan::Sum::updates);
+    });
     m.def("step", [](Plan& plan, const nb::list& groups, const nb::dict& state, int threads,
-                     nb::handle increment_version, double squares_elsewhere, double unscale, int64_t only) {
-        const Plan::How how{threads, increment_version.ptr(), squares_elsewhere, unscale, only};
+                     nb::handle increment_version, const nb::list& gradients, double squares, bool squares_are_all,
+                     double unscale, int64_t only, std::vector<double> measured) {
+        const Plan::How how{threads, increment_version.ptr(), gradients.ptr(), squares, squares_are_all,
+                            unscale, only, std::move(measured)};
         PyObject* refused = plan.step(groups.ptr(), state.ptr(), how);
         if (!refused) throw nb::python_error();
         return nb::steal(refused);

@@ -108,17 +108,22 @@ bool Plan::read_lr(PyObject* settings, Group& group) {
 
 bool Plan::collect(PlanRow& row, PyObject* own) {
     static PyObject* const step = PyUnicode_InternFromString("step");
-    if (!torch_types.is_plain(row.parameter)) return false;
-    Ref gradient(torch_types.gradient_of(row.parameter));
+    PyObject* parameter = torch_types.plain(row.parameter, held_);
+    // Only who gives the gradients knows that they are placed over the ranks as their parameters are.
+    if (!parameter || (parameter != row.parameter && PyList_GET_SIZE(gradients_) == 0)) return false;
+    Ref gradient = gradient_of(row);
     if (!gradient.object) return false;
     if (gradient.object == Py_None) return true;
-    if (!own || !PyDict_Check(own) || !torch_types.is_plain(gradient.object)) return false;
-    row.tensor[P] = row.parameter;
-    row.tensor[G] = gradient.object;
+    if (!own || !PyDict_Check(own)) return false;
+    row.tensor[P] = parameter;
+    row.tensor[G] = torch_types.plain(gradient.object, held_);
+    if (!row.tensor[G]) return false;
     held_.push_back(std::move(gradient));
     for (Stream s : {S0, S1, S2}) {
         row.tensor[s] = row.group->uses(s) ? PyDict_GetItemWithError(own, row.group->names[size_t(s - S0)]) : nullptr;
-        if (row.group->uses(s) && (!row.tensor[s] || !torch_types.is_plain(row.tensor[s]))) return false;
+        if (!row.group->uses(s)) continue;
+        row.tensor[s] = row.tensor[s] ? torch_types.plain(row.tensor[s], held_) : nullptr;
+        if (!row.tensor[s]) return false;
     }
     row.step_tensor = PyDict_GetItemWithError(own, step);
     if (!row.step_tensor || !torch_types.is_plain(row.step_tensor)) return false;
@@ -128,6 +133,12 @@ bool Plan::collect(PlanRow& row, PyObject* own) {
     }
     active_.push_back(&row);
     return true;
+}
+
+Ref Plan::gradient_of(const PlanRow& row) const {
+    if (PyList_GET_SIZE(gradients_) == 0) return Ref(torch_types.gradient_of(row.parameter));
+    PyObject* given = PyList_GetItem(gradients_, Py_ssize_t(row.ordinal));
+    return Ref(Py_XNewRef(given));
 }
 
 // Where every tensor of a row lies. Without Python where the reader is.
@@ -171,9 +182,10 @@ bool Plan::is_elsewhere(const PlanRow& row, Stream s) const {
 // One check or step at a time; at its end what it held is let go.
 class Plan::Turn {
 public:
-    explicit Turn(Plan& plan) : plan_(plan) {
+    Turn(Plan& plan, PyObject* gradients) : plan_(plan) {
         if (plan_.stepping_) throw std::runtime_error("a step began within another of the same optimizer");
         plan_.stepping_ = true;
+        plan_.gradients_ = gradients;
     }
     Turn(const Turn&) = delete;
     ~Turn() {
@@ -186,14 +198,37 @@ private:
     Plan& plan_;
 };
 
-int64_t Plan::check(PyObject* param_groups, PyObject* state) {
-    const Turn turn(*this);
+int64_t Plan::check(PyObject* param_groups, PyObject* state, PyObject* gradients) {
+    const Turn turn(*this, gradients);
     const WithoutCollection atomic;
     return check_until_answered(param_groups, state, 1, fine);
 }
 
+void Plan::set_part(int64_t ordinal, int64_t whole, Numbering numbering) {
+    for (auto& group : rows_)
+        for (PlanRow& row : group)
+            if (int64_t(row.ordinal) == ordinal) {
+                row.whole = whole;
+                row.numbering = std::move(numbering);
+            }
+}
+
+int64_t Plan::sums(PyObject* param_groups, PyObject* state, const How& how, Sum sum, std::vector<double>& by_row) {
+    const Turn turn(*this, how.gradients);
+    const WithoutCollection atomic;
+    const int64_t refused = check_until_answered(param_groups, state, how.threads, how.only);
+    if (refused != fine) return refused;
+    Work work(active_, total_, how.threads);
+    for (Group& group : groups_) group.grad_scale = how.unscale;
+    if (sum == Sum::updates && limits_norm()) work.limit_norm(std::sqrt(how.squares) * how.unscale, how.unscale);
+    const std::vector<double> active = sum == Sum::squares ? work.squares_of_rows() : work.updates_of_rows();
+    by_row.assign(row_count_, 0);
+    for (size_t i = 0; i < active.size(); ++i) by_row[active_[i]->ordinal] = active[i];
+    return fine;
+}
+
 PyObject* Plan::step(PyObject* param_groups, PyObject* state, const How& how) {
-    const Turn turn(*this);
+    const Turn turn(*this, how.gradients);
     WithoutCollection atomic;
     const int64_t refused = check_until_answered(param_groups, state, how.threads, how.only);
     if (refused == raised) return nullptr;
@@ -218,7 +253,7 @@ PyObject* Plan::parameters() {
     if (groups_.size() == 1 && active_.size() == row_count_) return Py_NewRef(first_list_);
     PyObject* list = PyList_New(Py_ssize_t(active_.size()));
     Py_ssize_t i = 0;
-    for (PlanRow* row : active_) PyList_SET_ITEM(list, i++, Py_NewRef(row->tensor[P]));
+    for (PlanRow* row : active_) PyList_SET_ITEM(list, i++, Py_NewRef(row->parameter));
     return list;
 }
 
@@ -230,11 +265,17 @@ void Plan::execute(const How& how, WithoutCollection& atomic, const Pool::Lead& 
     }
     const WithoutGil others(total_ > BRIEF);
     for (Group& group : groups_) group.grad_scale = how.unscale;
-    const auto limits_norm = [](const Group& group) { return group.max_norm < Group::none; };
-    if (std::any_of(groups_.begin(), groups_.end(), limits_norm))
-        norm_ = work.limit_norm(how.squares_elsewhere, how.unscale);
-    work.prepare();
+    if (limits_norm()) {
+        const double squares = how.squares + (how.squares_are_all ? 0 : work.total_squares());
+        norm_ = std::sqrt(squares) * how.unscale;
+        work.limit_norm(norm_, how.unscale);
+    }
+    work.prepare(how.measured);
     work.run(lead);
+}
+
+bool Plan::limits_norm() const {
+    return std::any_of(groups_.begin(), groups_.end(), [](const Group& g) { return g.max_norm < Group::none; });
 }
 
 // Keeps every tensor of this step alive to its end (of the gradients the check does).

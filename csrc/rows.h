@@ -20,6 +20,7 @@ struct PlanRow : Row {
     double* step = nullptr;
     double t = 0;                   // number of this step, 1 for the first
     double measured = 0;            // the sum over its elements, where its group measures updates
+    int64_t whole = 0;              // elements of the tensor of which this is a part, or 0 for all of it
     PyObject *tensor[STREAMS] = {}, *step_tensor = nullptr;  // of this step
     const void* shape[STREAMS] = {};  // a place inside each tensor's own memory, to fetch it early
     std::pair<char*, char*> gradient;  // where it lay when it was last found apart from all writes

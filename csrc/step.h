@@ -23,6 +23,7 @@ struct Row {
     int64_t count = 0;
     std::vector<Dimension> dimensions;  // empty: every stream is one line
     Dice dice{};
+    Numbering numbering;
 
     Format precision() const { return format[P] == Format::float64 ? Format::float64 : Format::float32; }
     bool in_place(Stream s) const { return dimensions.empty() && format[s] == precision(); }
@@ -136,14 +137,27 @@ T* tile_in(const Row& row, Stream s, int64_t begin, int64_t n, T* tile) {
     return tile;
 }
 
+// As store() does, each element with the random bits of its number in the whole tensor.
+template <class T>
+void store_numbered(const Row& row, Stream s, const T* from, void* to, int64_t n, int64_t begin) {
+    const Format format = row.format[s];
+    if (row.numbering.levels.empty()) return store(format, from, to, n, row.dice, begin);
+    for (int64_t i = 0; i < n;) {
+        const int64_t run = row.numbering.run(begin + i), count = run < n - i ? run : n - i;
+        char* there = static_cast<char*>(to) + i * size_of(format);
+        store(format, from + i, there, count, row.dice, row.numbering.of(begin + i));
+        i += count;
+    }
+}
+
 template <class T>
 void tile_out(const Row& row, Stream s, int64_t begin, int64_t n, const T* tile) {
     if (row.in_place(s)) return;
     const int64_t size = size_of(row.format[s]);
     if (row.dimensions.empty())
-        return store(row.format[s], tile, row.data[s] + begin * size, n, row.dice, begin);
+        return store_numbered(row, s, tile, row.data[s] + begin * size, n, begin);
     alignas(64) char line[TILE * sizeof(double)];
-    store(row.format[s], tile, line, n, row.dice, begin);
+    store_numbered(row, s, tile, line, n, begin);
     walk(row, s, begin, n, [&](int64_t i, int64_t offset) {
         std::memcpy(row.data[s] + offset * size, line + i * size, size);
     });

@@ -3,6 +3,8 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <vector>
 
 enum class Format : uint8_t { float32, float64, bfloat16, float16, unsupported };
 
@@ -26,6 +28,27 @@ struct Dice {
     }
     // The key of the 2^32 elements that `element` lies among.
     constexpr uint32_t page(uint64_t element) const { return uint32_t(mix(key ^ (element >> 32))); }
+};
+
+// The numbers that elements have in the whole tensor, of which a rank may have a part.
+struct Numbering {
+    struct Level {
+        int64_t size, stride;  // the stride is that of the whole
+    };
+    int64_t first = 0;          // the number of the part's first element
+    std::vector<Level> levels;  // from the slowest in memory to the fastest; none: they are their own
+
+    int64_t of(int64_t element) const {
+        int64_t number = first;
+        for (auto level = levels.rbegin(); level != levels.rend(); element /= level++->size)
+            number += element % level->size * level->stride;
+        return number;
+    }
+    // How many from this one on are numbered one after the other.
+    int64_t run(int64_t element) const {
+        if (levels.empty()) return std::numeric_limits<int64_t>::max();
+        return levels.back().stride == 1 ? levels.back().size - element % levels.back().size : 1;
+    }
 };
 
 namespace MEANSQUARE_ISA {

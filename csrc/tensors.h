@@ -140,10 +140,25 @@ public:
         parameter_ = parameter;
         grad_ = PyObject_GetAttrString(tensor, "grad");
     }
+    // `kind` is the type of tensors that lie on several ranks, `part` what tells of one its part here.
+    void connect_distributed(PyObject* kind, PyObject* part) {
+        distributed_ = kind;
+        part_ = part;
+    }
     // Of the exact types that the kernels take: torch.Tensor and torch.nn.Parameter.
     bool is_plain(PyObject* tensor) const {
         const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(tensor));
         return type == tensor_ || type == parameter_;
+    }
+    // The tensor itself, or its part on this rank, which `held` keeps. Null where neither is plain.
+    PyObject* plain(PyObject* tensor, std::vector<Ref>& held) const {
+        if (is_plain(tensor)) return tensor;
+        if (!distributed_ || reinterpret_cast<PyObject*>(Py_TYPE(tensor)) != distributed_) return nullptr;
+        Ref part(Py_TYPE(part_)->tp_descr_get(part_, tensor, distributed_));
+        if (!part.object) PyErr_Clear();
+        if (!part.object || !is_plain(part.object)) return nullptr;
+        held.push_back(std::move(part));
+        return held.back().object;
     }
     // A new reference, or null.
     PyObject* gradient_of(PyObject* parameter) const {
@@ -152,5 +167,6 @@ public:
 
 private:
     PyObject *tensor_ = nullptr, *parameter_ = nullptr, *grad_ = nullptr;
+    PyObject *distributed_ = nullptr, *part_ = nullptr;
 };
 inline TorchTypes torch_types;

@@ -29,7 +29,7 @@ double measure_update(const PlanRow& row, int64_t begin, int64_t end) {
 }
 
 void scale_update(PlanRow& row) {
-    const double scale = row.group->update_scale(row.measured / double(row.count));
+    const double scale = row.group->update_scale(row.measured / double(row.whole ? row.whole : row.count));
     row.group->fold(row.wide(), row.t, scale, *row.own);
     row.coefficients = row.own->of(row.wide());
 }
@@ -65,51 +65,88 @@ std::vector<double> Work::measure(const Measured& one) {
     return sums;
 }
 
-double Work::limit_norm(double squares_elsewhere, double unscale) {
-    const auto squares = [](const Segment& s) {
-        const InstructionSet& set = *s.row->group->set;
-        if (s.row->group->max_norm == Group::none) return 0.0;
-        return (s.row->wide() ? set.squares64 : set.squares32)(*s.row, nullptr, s.begin, s.end);
-    };
-    double total = squares_elsewhere;
+namespace {
+
+double squares_of(const PlanRow& row, int64_t begin, int64_t end) {
+    if (row.group->max_norm == Group::none) return 0;
+    return (row.wide() ? row.group->set->squares64 : row.group->set->squares32)(row, nullptr, begin, end);
+}
+
+}  // namespace
+
+double Work::total_squares() {
+    const auto squares = [](const Segment& s) { return squares_of(*s.row, s.begin, s.end); };
+    double total = 0;
     for (double sum : measure(squares)) total += sum;
     for (const Segment& segment : in_order_) total += squares(segment);
-    const double norm = std::sqrt(total) * unscale;
+    return total;
+}
+
+// One number for each row, in their order.
+std::vector<double> Work::by_row(const Measured& one) {
+    for (PlanRow* row : rows_) row->measured = 0;
+    const std::vector<double> sums = measure(one);
+    for (size_t i = 0; i < segments_.size(); ++i) segments_[i].row->measured += sums[i];
+    for (const Segment& segment : in_order_) segment.row->measured = one(segment);
+    std::vector<double> rows;
+    for (const PlanRow* row : rows_) rows.push_back(row->measured);
+    return rows;
+}
+
+std::vector<double> Work::squares_of_rows() {
+    return by_row([](const Segment& s) { return squares_of(*s.row, s.begin, s.end); });
+}
+
+std::vector<double> Work::updates_of_rows() {
+    for (PlanRow* row : rows_) {
+        row->t = *row->step + 1;
+        if (is_measured(*row)) prepare_measure(*row);
+    }
+    return by_row([](const Segment& s) {
+        return is_measured(*s.row) ? measure_update(*s.row, s.begin, s.end) : 0.0;
+    });
+}
+
+void Work::limit_norm(double norm, double unscale) {
     for (PlanRow* row : rows_) {
         if (row->group->max_norm == Group::none) continue;
         const double scale = row->group->max_norm / (norm + row->group->norm_eps);
         row->group->grad_scale = scale >= 1 ? unscale : unscale * scale;
     }
-    return norm;
 }
 
-void Work::prepare() {
+void Work::prepare(const std::vector<double>& measured) {
     for (PlanRow* row : rows_) row->group->begin_step();
-    bool measured = false;
+    bool any = false;
     for (PlanRow* row : rows_) {
         prepare_row(*row);  // it may share its count with one before
         *row->step += 1;
-        measured = measured || is_measured(*row);
+        any = any || is_measured(*row);
     }
-    if (measured) measure_updates();
+    if (any) scale_updates(measured);
 }
 
-// One more read of the gradient and of the buffers that the measure takes.
-void Work::measure_updates() {
+// Unless they are given, for one more read of the gradient and of the buffers that the measure takes.
+void Work::scale_updates(const std::vector<double>& given) {
+    measured_before_ = !given.empty();
     for (PlanRow* row : rows_)
         if (is_measured(*row)) prepare_measure(*row);
-    const std::vector<double> sums = measure([](const Segment& s) {
+    std::vector<double> sums;
+    if (!measured_before_) sums = measure([](const Segment& s) {
         return is_measured(*s.row) ? measure_update(*s.row, s.begin, s.end) : 0.0;
     });
-    for (size_t i = 0; i < segments_.size(); ++i) segments_[i].row->measured += sums[i];
-    for (PlanRow* row : rows_)
-        if (is_measured(*row) && !row->in_order) scale_update(*row);
+    for (size_t i = 0; i < sums.size(); ++i) segments_[i].row->measured += sums[i];
+    for (PlanRow* row : rows_) {
+        if (!is_measured(*row)) continue;
+        if (measured_before_) row->measured = given[row->ordinal];
+        if (measured_before_ || !row->in_order) scale_update(*row);
+    }
 }
 
 void Work::run(const Pool::Lead& lead) {
     for (const Segment& segment : in_order_) {
         PlanRow& row = *segment.row;
-        if (is_measured(row)) {  // what comes before may write what this one reads
+        if (is_measured(row) && !measured_before_) {  // what comes before may write what this one reads
             row.measured = measure_update(row, segment.begin, segment.end);
             scale_update(row);
         }

@@ -14,11 +14,17 @@ public:
     // Takes the rows of a step, `total` elements in all, which is to run on so many threads.
     Work(const std::vector<PlanRow*>& rows, int64_t total, int threads);
 
-    // The norm of all unscaled gradients whose group limits it, with some squares from elsewhere;
-    // sets the groups' scale of the gradient.
-    double limit_norm(double squares_elsewhere, double unscale);
-    // Folds each row's coefficients, counts its step, measures and scales updates.
-    void prepare();
+    // The sum of the squares of each row's gradient, where its group limits the norm.
+    std::vector<double> squares_of_rows();
+    // The sum over each row of what its group measures, at the scale of the gradient that is set.
+    std::vector<double> updates_of_rows();
+    // Of all gradients whose group limits their norm.
+    double total_squares();
+    // Sets the groups' scale of the gradient by the norm of what is unscaled.
+    void limit_norm(double norm, double unscale);
+    // Folds each row's coefficients, counts its step, measures and scales updates; what was measured
+    // before, if anything, is given by the rows' numbers.
+    void prepare(const std::vector<double>& measured);
     // Writes. `lead` is what this thread has to do besides, while others begin.
     void run(const Pool::Lead& lead);
 
@@ -30,11 +36,13 @@ private:
     using Measured = std::function<double(const Segment&)>;
 
     std::vector<double> measure(const Measured& one);
-    void measure_updates();
+    std::vector<double> by_row(const Measured& one);
+    void scale_updates(const std::vector<double>& sums);
     static void run_segment(const Segment& segment, const PlanRow* next);
 
     const std::vector<PlanRow*>& rows_;
     const int threads_;
     std::vector<Segment> segments_, in_order_;
     std::vector<size_t> jobs_{0};
+    bool measured_before_ = false;
 };

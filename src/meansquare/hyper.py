@@ -75,6 +75,7 @@ RUN_CHECKS: dict[str, Check] = {
     "foreach": optional(flag),
     "fused": optional(flag),
     "differentiable": flag,
+    "rank_local": flag,
 }
 
 
@@ -186,6 +187,12 @@ class Hyper(ABC):
     def max_update(self) -> float | None:
         """The largest size of an update before it is made smaller, or None."""
         return None
+
+    @property
+    def measures(self) -> bool:
+        """Whether a step is scaled by what its rule measures first."""
+        measure = self.rule.measure
+        return measure is not None and (measure.is_share or self.max_update is not None)
 
     @property
     def norm_eps(self) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from meansquare.hyper import Rule
 from meansquare.kernels import compiled, cpu
+from meansquare.kernels.parts import misplaced, part
 
 Kernel = Literal["cpu", "reference"]
 
@@ -62,6 +63,8 @@ def choose(p: Tensor, gradient: Tensor | None, differentiable: bool, rule: Rule)
         return Choice("reference", f"C++ kernels {cpu.detail}")
     if missing := compiled.missing(rule):
         return Choice("reference", missing)
+    if gradient is not None and (reason := misplaced(p, gradient)):
+        return Choice("reference", f"gradient {reason}")
     for name, tensor in (("parameter", p), ("gradient", gradient)):
         if tensor is not None and (reason := _unusual(tensor)):
             return Choice("reference", f"{name} {reason}")
@@ -69,6 +72,7 @@ def choose(p: Tensor, gradient: Tensor | None, differentiable: bool, rule: Rule)
 
 
 def _unusual(t: Tensor) -> str:
+    t = part(t)
     if type(t) not in (Tensor, torch.nn.Parameter):
         return f"is a {type(t).__name__}, a subclass of Tensor"
     if t.is_neg() or t.is_conj():

@@ -14,15 +14,18 @@ _FUNCTIONS = (Tensor.__torch_function__.__func__, torch.nn.Parameter.__torch_fun
 
 
 def check_tensors(
-    kind: type[Hyper], p: Tensor, state: Mapping[str, Any], name: str, *, differentiable: bool
+    kind: type[Hyper],
+    p: Tensor,
+    gradient: Tensor,
+    state: Mapping[str, Any],
+    name: str,
+    differentiable: bool,
 ) -> None:
     """Refuse a parameter with a gradient, or a gradient or state, that no kernel can step.
 
     Raises TypeError for a dtype or layout, ValueError for a shape, overlapping elements or missing
     memory, RuntimeError for a leaf that autograd does not let anyone write.
     """
-    gradient = p.grad
-    assert gradient is not None
     _check_parameter(p, name)
     _check_gradient(p, gradient, name)
     check_state(kind, p, state, name)
@@ -116,9 +119,9 @@ def _check_memory(t: Tensor, what: str) -> None:
         )
 
 
-def runs_foreign_code(p: Tensor, hyper: Hyper) -> bool:
+def runs_foreign_code(p: Tensor, gradient: Tensor, hyper: Hyper) -> bool:
     """Whether code that is neither torch's nor ours takes part in a step by torch operations."""
-    return hyper.rule.key.startswith("own_") or _has_hooks(type(p)) or _has_hooks(type(p.grad))
+    return hyper.rule.key.startswith("own_") or _has_hooks(type(p)) or _has_hooks(type(gradient))
 
 
 def _has_hooks(kind: Any) -> bool:

@@ -1,5 +1,6 @@
 """The fused C++ kernels: one pass over memory for all tensors of a step, on the CPU."""
 
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,14 @@ def connect(native: Any, best: Route = "C interface") -> Route:
     if best == "C interface" and native.connect_stable(_library(), _samples()):
         return "C interface"
     return "DLPack" if direct else "Python"
+
+
+@functools.cache
+def know_distributed() -> None:
+    """Let the kernels step tensors that lie on several ranks: there are some."""
+    from torch.distributed.tensor import DTensor
+
+    native.connect_distributed(DTensor, DTensor._local_tensor)
 
 
 def _samples() -> list[Tensor]:

@@ -1,8 +1,11 @@
 """Where the tensors of a step lie in memory, and which of them lie in the same."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor
+
+from meansquare.kernels.parts import part
 
 Span = tuple[int, int]  # from where to where in memory
 
@@ -21,13 +24,11 @@ def merged(spans: set[Span]) -> list[Span]:
     return merged
 
 
-def storages(p: Tensor, state: Mapping[Tensor, dict]) -> set[Span]:
-    """From where to where the storages lie that a step of `p` touches (none without a gradient)."""
-    if p.grad is None:
-        return set()
-    held = [t for t in (p, p.grad, *state[p].values()) if isinstance(t, Tensor)]
+def storages(held: Iterable[Any]) -> set[Span]:
+    """From where to where the storages of tensors lie, among what is held, on this rank."""
+    tensors = [part(t) for t in held if isinstance(t, Tensor)]
     try:
-        storages = [t.untyped_storage() for t in held if t.device.type == "cpu"]
+        storages = [t.untyped_storage() for t in tensors if t.device.type == "cpu"]
         return {(s.data_ptr(), s.data_ptr() + s.nbytes()) for s in storages if s.nbytes()}
     except RuntimeError:  # of a subclass without storage
         return set()

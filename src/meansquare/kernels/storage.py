@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from meansquare.hyper import Precision
+from meansquare.kernels.parts import Part
 
 _WORD = 0xFFFFFFFF
 _LONG = 0xFFFFFFFFFFFFFFFF
@@ -26,11 +27,15 @@ def dice_key(seed: int, ordinal: int, step: int) -> int:
     return mix(mix(mix(seed) ^ ordinal) ^ step)
 
 
-def random_bits(like: Tensor, key: int) -> Tensor:
-    """16 random bits (int64) for each element of `like`, numbered in its order in memory."""
+def random_bits(like: Tensor, key: int, place: Part | None = None) -> Tensor:
+    """16 random bits (int64) for each element of `like`, numbered in its order in memory, or in
+    that of the whole tensor of which it is a part.
+    """
     index = torch.empty_like(like, dtype=torch.int64)
     index.as_strided((index.numel(),), (1,)).copy_(torch.arange(index.numel()))
-    pages = [mix(key ^ page) & _WORD for page in range((index.numel() >> 32) + 1)]
+    index = place.numbers(index) if place else index
+    count = place.whole if place else index.numel()
+    pages = [mix(key ^ page) & _WORD for page in range((count >> 32) + 1)]
     x = (index & _WORD) ^ torch.tensor(pages, device=like.device)[index >> 32]
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & _WORD  # lowbias32 (Wellons 2018)
     x = ((x ^ (x >> 15)) * 0x846CA68B) & _WORD

@@ -48,6 +48,7 @@ class AdaGrad(FusedOptimizer):
         fused: bool | None = None,
         clip_value: float | None = None,
         max_grad_norm: float | None = None,
+        rank_local: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(params, locals())
@@ -104,6 +105,7 @@ class Adam(FusedOptimizer):
         decoupled_weight_decay: bool = False,
         clip_value: float | None = None,
         max_grad_norm: float | None = None,
+        rank_local: bool = False,
         max_update_rms: float | None = None,
         seed: int = 0,
     ) -> None:
@@ -150,6 +152,7 @@ class AdamW(FusedOptimizer):
         fused: bool | None = None,
         clip_value: float | None = None,
         max_grad_norm: float | None = None,
+        rank_local: bool = False,
         max_update_rms: float | None = None,
         seed: int = 0,
     ) -> None:

@@ -47,6 +47,7 @@ class SGD(FusedOptimizer):
         fused: bool | None = None,
         clip_value: float | None = None,
         max_grad_norm: float | None = None,
+        rank_local: bool = False,
         seed: int = 0,
     ) -> None:
         # Later momentum may be 0 for a while, as in torch.
@@ -91,6 +92,7 @@ class Rprop(FusedOptimizer):
         differentiable: bool = False,
         clip_value: float | None = None,
         max_grad_norm: float | None = None,
+        rank_local: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(params, locals())
@@ -129,6 +131,7 @@ class SignSGD(FusedOptimizer):
         fused: bool | None = None,
         clip_value: float | None = None,
         max_grad_norm: float | None = None,
+        rank_local: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(params, locals())

@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from meansquare.hyper import RUN_CHECKS, Hyper
 from meansquare.kernels import cpu, warn_without_compiler
 from meansquare.kernels.plan import Plan
+from meansquare.kernels.request import Request
 from meansquare.settings import told_by
 from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded
 
@@ -82,7 +83,7 @@ class FusedOptimizer(Optimizer):
     def _run(self, only: int | None, unscale: float = 1.0) -> None:
         hypers = self._checked_groups()
         try:
-            self._plan.step(self.param_groups, self.state, hypers, only, unscale)
+            self._plan.step(Request(self.param_groups, self.state, hypers, only, unscale))
         except (TypeError, ValueError, RuntimeError):
             with told_by(type(self).__name__):
                 raise

@@ -21,6 +21,7 @@ _RUN: dict[str, Any] = {
     "maximize": False,
     "foreach": None,
     "differentiable": False,
+    "rank_local": False,
     "fused": None,
     "clip_value": None,
     "max_grad_norm": None,

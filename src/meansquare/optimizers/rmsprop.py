@@ -143,6 +143,7 @@ class RMSProp(FusedOptimizer):
         reference_lr: float | None = None,
         clip_value: float | None = None,
         max_grad_norm: float | None = None,
+        rank_local: bool = False,
         grad_norm_eps: float = 1e-6,
         max_update_rms: float | None = None,
         seed: int = 0,

@@ -1,0 +1,77 @@
+"""What ranks agree on before a step writes: sums over the parts of tensors, and whether to step.
+
+Numbers of all ranks are gathered and added in the order of the ranks, in double precision, so that
+every rank has the same sums bit for bit.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch.distributed as dist
+
+from meansquare.kernels.parts import is_distributed
+from meansquare.kernels.places import Place
+
+
+def spread(groups: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a sum over the parameters of some groups takes more than this rank."""
+    return any(group["rank_local"] or any(map(is_distributed, group["params"])) for group in groups)
+
+
+def over_parts(sums: Mapping[int, float], places: Sequence[Place]) -> dict[int, float]:
+    """The sum of each parameter (by number) over all of its parts. Every rank is to ask for it."""
+    whole = {place.ordinal: sums.get(place.ordinal, 0.0) for place in places}
+    by_mesh: dict[Any, list[int]] = defaultdict(list)
+    for place in places:
+        p: Any = place.parameter
+        if is_distributed(p) and p.device_mesh.get_coordinate() is not None:
+            dims = tuple(i for i, how in enumerate(p.placements) if not how.is_replicate())
+            by_mesh[p.device_mesh, dims].append(place.ordinal)
+    for (mesh, dims), numbers in by_mesh.items():
+        values = [whole[n] for n in numbers]
+        for dim in dims:
+            values = _added(values, mesh.get_group(dim))
+        whole |= zip(numbers, values, strict=True)
+    return whole
+
+
+def total(
+    whole: Mapping[int, float], places: Sequence[Place], groups: Sequence[Mapping[str, Any]]
+) -> float:
+    """The sum over parameters of what `over_parts` gave, and over ranks where they have others."""
+    here = sum(whole[place.ordinal] for place in places if not groups[place.group]["rank_local"])
+    if not any(groups[place.group]["rank_local"] for place in places):
+        return here
+    own = [place for place in places if groups[place.group]["rank_local"]]
+    return here + over_ranks(sum(whole[place.ordinal] for place in own if _counts(place.parameter)))
+
+
+def _counts(p: Any) -> bool:
+    """Whether this rank is the one among those that have a tensor to count it."""
+    return not is_distributed(p) or not any(p.device_mesh.get_coordinate() or [1])
+
+
+def over_ranks(value: float) -> float:
+    """The sum of a number over all ranks."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    return _added([value], dist.group.WORLD)[0]
+
+
+def any_overflow(overflow: bool, groups: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there is one on any of the ranks that step together."""
+    meshes = {p.device_mesh: None for group in groups for p in group["params"] if is_distributed(p)}
+    count = float(overflow)
+    for mesh in meshes:
+        for dim in range(mesh.ndim if mesh.get_coordinate() is not None else 0):
+            (count,) = _added([count], mesh.get_group(dim))
+    if any(group["rank_local"] for group in groups):
+        count = over_ranks(count)
+    return count > 0
+
+
+def _added(values: Sequence[float], group: Any) -> list[float]:
+    every: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(every, list(values), group=group)
+    return [sum(column) for column in zip(*every, strict=True)]

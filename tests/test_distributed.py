@@ -1,0 +1,65 @@
+"""Training spread over processes goes as it does in one."""
+
+import itertools
+
+import pytest
+import spread
+import torch
+from ranks import ranks
+from spread import PLACED, SHAPES, WAYS
+
+from meansquare import SGD, AdaGrad, Adam, RMSProp
+
+SETTINGS = {
+    "plain": (RMSProp, {"lr": 1e-2}),
+    "centered": (RMSProp, {"lr": 1e-2, "momentum": 0.9, "centered": True, "weight_decay": 0.1}),
+    "limited norm": (RMSProp, {"lr": 1e-2, "max_grad_norm": 0.05}),
+    "limited updates": (RMSProp, {"lr": 0.1, "max_update_rms": 0.5}),
+    "both": (RMSProp, {"lr": 0.1, "max_grad_norm": 0.05, "max_update_rms": 0.5}),
+    "cautious": (RMSProp, {"lr": 1e-2, "momentum": 0.9, "cautious": True}),
+    "SGD": (SGD, {"lr": 2.0, "momentum": 0.9, "max_grad_norm": 0.05}),
+    "AdaGrad": (AdaGrad, {"lr": 0.1}),
+    "Adam": (Adam, {"lr": 0.1, "max_update_rms": 0.5}),
+}
+# In float64, gradients and norms are sums in another order: 1e-16 of each, times what eight steps
+# make of it; a gradient near zero has its step's sign and size from that rest.
+SUMMED_OTHERWISE = {"rel": 1e-9}
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("way", WAYS)
+def test_losses_are_those_of_one_process(way, settings, size):
+    kind, options = SETTINGS[settings]
+    told = ranks(size).call(spread.together, way, kind, options)
+    wanted = spread.alone(kind, options)
+    assert wanted[-1] < 0.9 * wanted[0]
+    for losses, _ in told:
+        assert losses == pytest.approx(wanted, **SUMMED_OTHERWISE)
+    assert len({tuple(parameters) for _, parameters in told}) == 1
+
+
+EXACT = [
+    *itertools.product(PLACED, SHAPES, [torch.float32, torch.bfloat16], ["centered"]),
+    *itertools.product(["rows of columns"], ["uneven"], [torch.float64, torch.float16], ["plain"]),
+    *itertools.product(["rows"], ["uneven"], [torch.complex64], ["plain"]),
+    *itertools.product(PLACED, ["uneven"], [torch.bfloat16], ["SGD", "AdaGrad"]),
+]
+
+
+@pytest.mark.parametrize(("placed", "shape", "dtype", "settings"), EXACT)
+def test_a_distributed_tensor_is_stepped_bit_for_bit_as_the_whole(placed, shape, dtype, settings):
+    kind, options = SETTINGS[settings]
+    options = {**options, "max_grad_norm": None}
+    wanted = spread.stepped(None, shape, dtype, kind, options)
+    for got in ranks(4).call(spread.stepped, placed, shape, dtype, kind, options):
+        assert got == wanted
+
+
+def test_mixed_precision_of_fsdp_trains_as_on_one_rank():
+    wanted = ranks(4).call(spread.mixed, 1)[0]
+    assert wanted[-1] < 0.9 * wanted[0]
+    for size in (2, 4):
+        for losses in ranks(4).call(spread.mixed, size):
+            # bfloat16 has 8 bits, and other batches are summed in it
+            assert losses == pytest.approx(wanted, rel=2**-6)
