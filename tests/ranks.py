@@ -5,13 +5,14 @@ import functools
 import multiprocessing
 import os
 import tempfile
+import time
 import traceback
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-LIMIT = 120  # seconds that work may take
+LIMIT = 60  # seconds that work may take
 
 
 def _serve(rank: int, size: int, store: str, pipe: Any) -> None:
@@ -45,7 +46,11 @@ class Ranks:
         """What a function returns on each rank; AssertionError with the first that failed."""
         for pipe in self._pipes:
             pipe.send((function, arguments))
-        answers = [pipe.recv() if pipe.poll(LIMIT) else (False, "no answer") for pipe in self._pipes]
+        end = time.monotonic() + LIMIT
+        answers = [
+            pipe.recv() if pipe.poll(max(0, end - time.monotonic())) else (False, "no answer")
+            for pipe in self._pipes
+        ]
         failed = [text for fine, text in answers if not fine]
         if failed:
             self.end()

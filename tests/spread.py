@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from twins import kernels_of
 
 from meansquare import RMSProp
+from meansquare.parts import part
 
 BATCH, STEPS = 8, 8
 WIDTHS = (6, 10, 3)  # over 4 ranks: 10 are 3, 3, 3 and 1, and 3 leave a rank without any
@@ -161,7 +162,7 @@ def together(way: str, kind: Any, options: dict[str, Any]) -> tuple[list[float],
 
 
 def mixed(size: int) -> list[float]:
-    """The losses of FSDP2 that computes in bfloat16, over rows of so many ranks that do the same."""
+    """The losses of FSDP2 that computes in bfloat16, in rows of so many ranks that do the same."""
     on = mesh(dist.get_world_size() // size, size)["columns"]
     with quietly():
         model = sharded(network(torch.float32), on, mp_policy=MIXED)
@@ -204,6 +205,48 @@ def stepped(
         assert all(t.placements == p.placements for t in held)
         assert all(t.shape == p.shape for t in held)
     return [bytes_of(t) for t in (p, *held)]
+
+
+def with_an_expert(options: dict[str, Any], alone: bool) -> list[bytes]:
+    """Parameters after three steps, one of which only the last rank has, or one process both."""
+    source = torch.Generator().manual_seed(0)
+    shared, own = (torch.randn(5, generator=source, dtype=torch.float64) for _ in range(2))
+    mine = alone or dist.get_rank() == dist.get_world_size() - 1
+    p = nn.Parameter(shared if alone else distribute_tensor(shared, world(), [Shard(0)]))
+    experts = [nn.Parameter(own)] if mine else []
+    groups = [{"params": [p]}, {"params": experts, "rank_local": not alone}]
+    opt = RMSProp(groups, **options)
+    for _ in range(3):
+        g, h = (torch.randn(5, generator=source, dtype=torch.float64) for _ in range(2))
+        p.grad = g if alone else distribute_tensor(g, world(), [Shard(0)])
+        for expert in experts:
+            expert.grad = h
+        opt.step()
+    return [bytes_of(t) for t in (p, *experts)]
+
+
+def overflowing(way: str) -> list[tuple[int, bool, float]]:
+    """Of three steps under a GradScaler, of which the second overflows on the last rank: the count
+    of steps, whether the parameters are as they were, and the scale.
+    """
+    model = sharded(network(torch.float32)) if way == "FSDP2" else network(torch.float32)
+    settings = {"rank_local": way != "FSDP2"}
+    opt, scaler = RMSProp(model.parameters(), **settings), torch.amp.GradScaler("cpu", 1024.0)
+    told = []
+    for t in range(3):
+        for p in model.parameters():
+            p.grad = torch.full_like(p, 1024.0)
+        own = [part(p.grad) for p in model.parameters() if part(p).numel()]
+        if t == 1 and dist.get_rank() == dist.get_world_size() - 1:
+            own[-1].view(-1)[-1] = torch.inf
+        before = [part(p).clone() for p in model.parameters()]
+        scaler.scale(torch.ones(()))
+        scaler.step(opt)
+        scaler.update()
+        count = {int(state["step"]) for state in opt.state.values()}
+        same = all(map(torch.equal, before, map(part, model.parameters())))
+        told.append((*count, same, scaler.get_scale()))
+    return told
 
 
 def bytes_of(t: Any) -> bytes:

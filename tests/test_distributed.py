@@ -63,3 +63,20 @@ def test_mixed_precision_of_fsdp_trains_as_on_one_rank():
         for losses in ranks(4).call(spread.mixed, size):
             # bfloat16 has 8 bits, and other batches are summed in it
             assert losses == pytest.approx(wanted, rel=2**-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_grad_norm": 0.5}, {"max_update_rms": 0.5}])
+def test_a_parameter_may_be_on_one_rank_only(options):
+    shared, expert = spread.with_an_expert(options, True)
+    *others, last = ranks(4).call(spread.with_an_expert, options, False)
+    assert {parameters[0] for parameters in others} == {last[0]}
+    for got, wanted in ((last[0], shared), (last[1], expert)):
+        got, wanted = (torch.frombuffer(bytearray(x), dtype=torch.float64) for x in (got, wanted))
+        assert torch.allclose(got, wanted, rtol=1e-12, atol=0)  # squares are added in parts
+
+
+@pytest.mark.parametrize("way", ["FSDP2", "rank_local"])
+def test_an_overflow_on_one_rank_skips_the_step_on_all(way):
+    wanted = [(1, False), (1, True), (2, False)]
+    for told in ranks(4).call(spread.overflowing, way):
+        assert [step[:2] for step in told] == wanted

@@ -11,7 +11,7 @@ import meansquare
 PACKAGE = Path(meansquare.__file__).parent
 ROOMS = (
     "settings", "spec", "trace", "rules", "hyper", "family", "maths", "dialects", "recipes",
-    "printer", "state", "checkpoint", "kernels", "optimizers", "diagnosis", "lab",
+    "printer", "parts", "state", "checkpoint", "kernels", "optimizers", "diagnosis", "lab",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from meansquare.settings import (
     optional,
     pair_of,
     seed,
+    state_format,
     text,
     told_by,
 )
@@ -76,6 +77,7 @@ RUN_CHECKS: dict[str, Check] = {
     "fused": optional(flag),
     "differentiable": flag,
     "rank_local": flag,
+    "state_format": state_format,
 }
 
 

@@ -10,6 +10,10 @@ Check = Callable[[str, Any], Any]
 """Of a name and a value: the value as it is used, or ValueError or TypeError."""
 
 
+STATE_FORMAT = 1
+"""Of state dicts: what their keys mean. A release reads its own and all before."""
+
+
 @contextmanager
 def told_by(who: str, where: str = "") -> Iterator[None]:
     """Put who says it before the message of an error, and where it is behind."""
@@ -75,6 +79,17 @@ def flag(name: str, value: Any) -> bool:
         if not getattr(value, "ndim", 0) and value in (True, False):
             return bool(value)
     raise TypeError(f"{name} must be True or False, got {shown(value)}")
+
+
+def state_format(name: str, value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{name} must be an int, got {shown(value)}")
+    if not 1 <= value <= STATE_FORMAT:
+        raise ValueError(
+            f"{name} must be {STATE_FORMAT} or less, got {value}; "
+            "it was written by a later release, which reads it"
+        )
+    return value
 
 
 def optional(check: Check) -> Check:

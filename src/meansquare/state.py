@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from meansquare.hyper import Hyper
+from meansquare.parts import misplaced, part, placed_like
 from meansquare.settings import shown
 
 STATE_DTYPES: dict[torch.dtype, torch.dtype] = {
@@ -191,7 +192,13 @@ def _restored(
 def _copied(like: Tensor, value: Tensor, what: str) -> Tensor:
     copy = torch.empty_like(like)
     try:
-        copy.copy_(value.detach())  # which returns a subclass where `value` is of one
+        if misplaced(like, value):
+            value = placed_like(like, value)
+    except TypeError as error:
+        raise TypeError(f"{what} {error}") from error
+    try:
+        # which returns a subclass where `value` is of one
+        part(copy).copy_(part(value.detach()))
     except RuntimeError as error:
         got = f"{value.dtype} on {value.device}"
         raise TypeError(f"{what} cannot be copied from {got}") from error
@@ -199,7 +206,8 @@ def _copied(like: Tensor, value: Tensor, what: str) -> Tensor:
 
 
 def _check_not_negative(name: str, value: Tensor, owner: str) -> None:
-    real = torch.view_as_real(value) if value.is_complex() else value
+    own = part(value)
+    real = torch.view_as_real(own) if own.is_complex() else own
     if not value.is_meta and (real < 0).any():
         raise ValueError(
             f"state '{name}' of {owner} must not be negative, got {real.min().item()}; "
@@ -283,7 +291,11 @@ def _count(step: Any) -> Tensor:
 
 
 def laid_out_like(like: Tensor, value: Tensor) -> Tensor:
-    """`value` with the dtype, device and memory layout of `like`; itself where it has them."""
+    """`value` with the dtype, device and layout (in memory, over ranks) of `like`; itself where it
+    has them.
+    """
+    if misplaced(like, value):
+        value = placed_like(like, value)
     same = (value.dtype, value.device, value.stride()) == (like.dtype, like.device, like.stride())
     other = value.is_conj() or value.is_neg() or value.is_inference()
     return value if same and not other else torch.empty_like(like).copy_(value)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from meansquare.hyper import Rule
 from meansquare.kernels import compiled, cpu
-from meansquare.kernels.parts import misplaced, part
+from meansquare.parts import misplaced, part
 
 Kernel = Literal["cpu", "reference"]
 

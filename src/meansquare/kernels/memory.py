@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from meansquare.kernels.parts import part
+from meansquare.parts import part
 
 Span = tuple[int, int]  # from where to where in memory
 

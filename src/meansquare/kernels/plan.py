@@ -14,11 +14,11 @@ from meansquare.hyper import Hyper
 from meansquare.kernels import Choice, choose, compiled, cpu, ranks, reference
 from meansquare.kernels.checks import check_tensors, runs_foreign_code
 from meansquare.kernels.memory import Span, meet, merged, storages
-from meansquare.kernels.parts import is_distributed, part, place_of
 from meansquare.kernels.places import Place, places_of
 from meansquare.kernels.reference import Scales
 from meansquare.kernels.request import ALL, Request, without_modes
-from meansquare.kernels.sums import Sums, sums_here, sums_over_ranks
+from meansquare.kernels.sums import NO_SUMS, Sums, sums_here, sums_over_ranks
+from meansquare.parts import is_distributed, part, place_of
 from meansquare.state import lacking
 
 _DECLINED = "lies where the C++ kernel cannot step it: over its own gradient, state or another's"
@@ -74,6 +74,11 @@ class Plan:
             sums = self._sums(request)
             if sums is None or (self._native and not self._step_native(request, sums)):
                 raise RuntimeError("another thread changed parameters during the step")
+        if self._fallbacks:
+            self._step_elsewhere(request, sums)
+
+    def _step_elsewhere(self, request: Request, sums: Sums) -> None:
+        """Step by torch operations what the kernels do not take."""
         limited = any(hyper and hyper.max_grad_norm is not None for hyper in self._set)
         norm = cpu.native.norm(self._native) if self._native and limited else sums.norm(request)
         for place in self._fallbacks:
@@ -89,6 +94,8 @@ class Plan:
 
         What torch operations cannot compute raises here.
         """
+        if not self._fallbacks and not self._is_spread:
+            return NO_SUMS
         if self._is_spread:
             sums = sums_over_ranks(self._native, request, self._places, self._fallbacks)
         else:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from meansquare.kernels.parts import is_distributed
 from meansquare.kernels.places import Place
+from meansquare.parts import is_distributed
 
 
 def spread(groups: Sequence[Mapping[str, Any]]) -> bool:
@@ -41,7 +41,7 @@ def total(
 ) -> float:
     """The sum over parameters of what `over_parts` gave, and over ranks where they have others."""
     here = sum(whole[place.ordinal] for place in places if not groups[place.group]["rank_local"])
-    if not any(groups[place.group]["rank_local"] for place in places):
+    if not any(group["rank_local"] for group in groups):
         return here
     own = [place for place in places if groups[place.group]["rank_local"]]
     return here + over_ranks(sum(whole[place.ordinal] for place in own if _counts(place.parameter)))
@@ -59,10 +59,10 @@ def over_ranks(value: float) -> float:
     return _added([value], dist.group.WORLD)[0]
 
 
-def any_overflow(overflow: bool, groups: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether there is one on any of the ranks that step together."""
+def on_any(flag: bool, groups: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether it is so on any of the ranks that step together."""
     meshes = {p.device_mesh: None for group in groups for p in group["params"] if is_distributed(p)}
-    count = float(overflow)
+    count = float(flag)
     for mesh in meshes:
         for dim in range(mesh.ndim if mesh.get_coordinate() is not None else 0):
             (count,) = _added([count], mesh.get_group(dim))

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from meansquare.hyper import Hyper
-from meansquare.kernels.parts import Part
 from meansquare.kernels.storage import (
     dice_key,
     precision_of,
     random_bits,
     round_stochastically,
 )
+from meansquare.parts import Part
 from meansquare.state import STATE_DTYPES
 
 

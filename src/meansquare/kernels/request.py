@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from meansquare.hyper import Hyper
-from meansquare.kernels.parts import as_placed, is_distributed, part, place_of
 from meansquare.kernels.places import Place
 from meansquare.kernels.reference import Row
+from meansquare.parts import as_placed, is_distributed, part, place_of
 
 T = TypeVar("T")
+_modes = torch._C._len_torch_function_stack
 ALL = -1  # in place of the number of the only row to step
 
 
@@ -65,7 +66,7 @@ class Request:
 
 def without_modes(call: Callable[..., T], *arguments: Any) -> T:
     """Without `torch.device(...)` and its like, which have torch run Python at each `p.grad`."""
-    if not torch._C._len_torch_function_stack():
+    if not _modes():
         return call(*arguments)
     with torch._C.DisableTorchFunction():
         return call(*arguments)

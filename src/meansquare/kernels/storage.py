@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from meansquare.hyper import Precision
-from meansquare.kernels.parts import Part
+from meansquare.parts import Part
 
 _WORD = 0xFFFFFFFF
 _LONG = 0xFFFFFFFFFFFFFFFF

@@ -30,6 +30,9 @@ class Sums:
         return [self.measured.get(n, 0.0) for n in range(count)] if self.measured else []
 
 
+NO_SUMS = Sums()
+
+
 def sums_here(request: Request, elsewhere: Sequence[Place]) -> Sums:
     """Of the parameters that the kernels do not step; they sum over their own."""
     rows = (request.row(place) for place in elsewhere if request.takes(place))
@@ -50,7 +53,7 @@ def sums_over_ranks(
     measured = [place for place in asked if hypers[place.group].measures]
     here = (native, request.groups, request.state, threads, request.gradients)
     sums = Sums(are_all=True)
-    if limited:
+    if any(hyper.max_grad_norm is not None for hyper in hypers):  # also without a parameter here
         own = without_modes(cpu.native.squares, *here) if native else []
         if isinstance(own, int):
             return None

@@ -16,8 +16,10 @@ from torch.utils.hooks import RemovableHandle
 from meansquare.hyper import RUN_CHECKS, Hyper
 from meansquare.kernels import cpu, warn_without_compiler
 from meansquare.kernels.plan import Plan
+from meansquare.kernels.ranks import on_any
 from meansquare.kernels.request import Request
-from meansquare.settings import told_by
+from meansquare.parts import part
+from meansquare.settings import STATE_FORMAT, told_by
 from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded
 
 _NO_NORM = (
@@ -38,7 +40,8 @@ class FusedOptimizer(Optimizer):
         names = (*self._kind.names(), *RUN_CHECKS)
         self._forget()
         self._in_backward = {}
-        super().__init__(params, {name: given[name] for name in names if name in given})
+        defaults = {name: given[name] for name in names if name in given}
+        super().__init__(params, defaults | {"state_format": STATE_FORMAT})
         warn_without_compiler()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -74,9 +77,26 @@ class FusedOptimizer(Optimizer):
                 loss = closure()
         # A GradScaler sets these for the time of a step, and multiplies a scale that it finds.
         scale, overflow = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
-        if overflow is None or not overflow.item():
+        if overflow is not None and on_any(bool(overflow.item()), self.param_groups):
+            return loss
+        if not self.state and self._only_asks_for_state():
+            self._prepare([p for p in self._parameters() if p.grad is not None])
+        else:
             self._run(None, 1.0 if scale is None else 1 / scale.item())
         return loss
+
+    def _only_asks_for_state(self) -> bool:
+        """Whether a first step is torch.distributed.checkpoint's, to see what state there will be:
+        no learning rate, and nothing but zeros for gradients.
+        """
+        if any(hyper.lr for hyper in self._checked_groups()):
+            return False
+        gradients = [part(p.grad) for p in self._parameters() if p.grad is not None]
+        seen = (g.layout != torch.strided or g.is_meta or bool(g.any()) for g in gradients)
+        return not on_any(any(seen), self.param_groups)
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
 
     _watched_step = Optimizer.profile_hook_step(_step)
 
@@ -98,7 +118,7 @@ class FusedOptimizer(Optimizer):
         group has `max_grad_norm`, which needs all gradients at once.
         """
         self._refuse_norm()
-        params = [p for group in self.param_groups for p in group["params"]]
+        params = self._parameters()
         self._prepare(params)
         attached = self._attached([p for p in params if p not in self._in_backward])
         self._in_backward |= attached
@@ -113,8 +133,7 @@ class FusedOptimizer(Optimizer):
 
     def _step_one(self, p: Tensor) -> None:
         self._refuse_norm()
-        everyone = (q for group in self.param_groups for q in group["params"])
-        number = next((i for i, q in enumerate(everyone) if q is p), None)
+        number = next((i for i, q in enumerate(self._parameters()) if q is p), None)
         if number is not None:
             self._run(number)
             p.grad = None

@@ -44,6 +44,35 @@ def misplaced(p: Any, t: Any) -> str:
     return ""
 
 
+def placed_like(like: Any, t: Any) -> Tensor:
+    """A tensor that is whole on every rank, or placed otherwise, as `like` is placed.
+
+    Raises TypeError where that would take what this rank has not.
+    """
+    if is_distributed(like) and is_distributed(t) and like.device_mesh == t.device_mesh:
+        return t.redistribute(placements=like.placements)
+    if is_distributed(t):
+        where = "another mesh" if is_distributed(like) else "several ranks"
+        raise TypeError(
+            f"lies on {where}; gather it with full_tensor(), or load it through "
+            "torch.distributed.checkpoint"
+        )
+    sizes, offsets = _own_range(like)
+    placed = torch.empty_like(like, dtype=t.dtype)
+    own = tuple(slice(o, o + n) for o, n in zip(offsets, sizes, strict=True))
+    part(placed).copy_(t[own] if own and sizes else t)
+    return placed
+
+
+def _own_range(p: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The sizes of this rank's part, and where it begins in each dimension."""
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    sizes, offsets = compute_local_shape_and_global_offset(p.shape, p.device_mesh, p.placements)
+    none = (0,) * p.dim()  # where this rank is not in the mesh
+    return (tuple(sizes), tuple(offsets)) if len(offsets) == p.dim() else (none, none)
+
+
 @dataclass(frozen=True)
 class Part:
     """Where a part lies in the whole: sizes and strides (in the whole) of its dimensions, from the
@@ -67,13 +96,8 @@ def place_of(p: Any) -> Part | None:
     """Where this rank's part of a tensor lies; None where it is not distributed."""
     if not is_distributed(p):
         return None
-    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-
-    sizes, offsets = compute_local_shape_and_global_offset(p.shape, p.device_mesh, p.placements)
-    strides = p.stride()
-    first = sum(o * s for o, s in zip(offsets, strides, strict=False))
-    if len(sizes) != p.dim():  # this rank is none of those
-        sizes = (0,) * p.dim()
+    (sizes, offsets), strides = _own_range(p), p.stride()
+    first = sum(o * s for o, s in zip(offsets, strides, strict=True))
     slowest_first = sorted(range(p.dim()), key=lambda d: -strides[d])
     levels = _joined([(sizes[d], strides[d]) for d in slowest_first if sizes[d] != 1])
     return Part(p.numel() * (2 if p.is_complex() else 1), first, levels or ((1, 1),))
