@@ -16,7 +16,7 @@ from meansquare.kernels.checks import check_tensors, runs_foreign_code
 from meansquare.kernels.memory import Span, meet, merged, storages
 from meansquare.kernels.places import Place, places_of
 from meansquare.kernels.reference import Scales
-from meansquare.kernels.request import ALL, Request, without_modes
+from meansquare.kernels.request import ALL, Request, with_rates, without_modes
 from meansquare.kernels.sums import NO_SUMS, Sums, sums_here, sums_over_ranks
 from meansquare.parts import is_distributed, part, place_of
 from meansquare.state import lacking
@@ -69,7 +69,7 @@ class Plan:
         settled = self._takes(request) and self._stands(request)
         sums = self._sums(request) if settled else None
         if sums is None or not self._step_native(request, sums):
-            request = replace(request, hypers=_with_rates(request))
+            request = replace(request, hypers=with_rates(request.hypers, request.groups))
             request = self._build(request)
             sums = self._sums(request)
             if sums is None or (self._native and not self._step_native(request, sums)):
@@ -292,9 +292,3 @@ def _storages(request: Request, place: Place) -> set[Span]:
     """The memory that a step of a parameter touches: none without a gradient."""
     p, g = place.parameter, request.gradient(place)
     return set() if g is None else storages([p, g, *request.state[p].values()])
-
-
-def _with_rates(request: Request) -> list[Hyper]:
-    """With the learning rates of now, which only the kernels read anew in each step."""
-    pairs = zip(request.hypers, request.groups, strict=True)
-    return [h if h.lr == group["lr"] else replace(h, lr=float(group["lr"])) for h, group in pairs]

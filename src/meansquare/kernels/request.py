@@ -64,6 +64,12 @@ class Request:
         return Row(part(p), part(g), parts, hyper, place.ordinal, place_of(p))
 
 
+def with_rates(hypers: Sequence[Hyper], groups: list[dict]) -> list[Hyper]:
+    """With the learning rates of now, which only the kernels read anew in each step."""
+    pairs = zip(hypers, groups, strict=True)
+    return [h if h.lr == group["lr"] else replace(h, lr=float(group["lr"])) for h, group in pairs]
+
+
 def without_modes(call: Callable[..., T], *arguments: Any) -> T:
     """Without `torch.device(...)` and its like, which have torch run Python at each `p.grad`."""
     if not _modes():

@@ -1,6 +1,6 @@
 """What the optimizers share: groups, state and hooks of torch.optim; no arithmetic."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +18,7 @@ from meansquare.kernels import cpu, warn_without_compiler
 from meansquare.kernels.plan import Plan
 from meansquare.kernels.ranks import on_any
 from meansquare.kernels.request import Request
+from meansquare.optimizers import traced
 from meansquare.parts import part
 from meansquare.settings import STATE_FORMAT, told_by
 from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded
@@ -55,6 +56,7 @@ class FusedOptimizer(Optimizer):
             if self._in_backward and hyper.max_grad_norm is not None:
                 raise ValueError(f"{type(self).__name__}: {_NO_NORM}{where}")
         super().add_param_group(param_group)
+        self._traced = traced.Traced(self._kind)  # its lists are of other parameters
         group = self.param_groups[-1]
         for name in self._kind.names():  # a list may change in place: it would be checked always
             if isinstance(group.get(name), list):
@@ -64,11 +66,16 @@ class FusedOptimizer(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Step every parameter that has a gradient; returns what the closure returned."""
+        if torch.compiler.is_compiling():
+            return self._traced_step(closure)
+        self._opt_called = True  # which schedulers want to know
         return self._watched_step(closure) if _is_watched(self) else self._step(closure)
 
     # torch would put every step, watched or not, into a profiler's record, which takes longer than
     # the step of a small model.
     step.hooked = True  # type: ignore[attr-defined]
+    # Its schedulers would wrap the step to see whether it was called, where a graph breaks.
+    step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
@@ -99,6 +106,37 @@ class FusedOptimizer(Optimizer):
         return [p for group in self.param_groups for p in group["params"]]
 
     _watched_step = Optimizer.profile_hook_step(_step)
+
+    def _traced_step(self, closure: Callable[[], Any] | None) -> Any:
+        # Dynamo guards the length of a dict of hooks, and not whether it is empty.
+        is_watched = sum(map(len, _hooks(self))) or torch.autograd.profiler._is_profiler_enabled
+        if is_watched or hasattr(self, "found_inf"):
+            return _step_outside(self, closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._prepare_trace()
+        if self._traced.runs_eagerly:
+            _step_outside(self, None)
+        else:
+            traced.step(self._traced)
+        return loss
+
+    @torch.compiler.assume_constant_result
+    def _prepare_trace(self) -> bool:
+        """Called while a graph is made, and not when it runs."""
+        self._traced.prepare(self)
+        return True
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop all gradients, or fill them with zeros."""
+        if not (torch.compiler.is_compiling() and set_to_none):
+            super().zero_grad(set_to_none)
+            return
+        self._prepare_trace()
+        for p in self._traced.params or ():
+            p.grad = None
 
     def _run(self, only: int | None, unscale: float = 1.0) -> None:
         hypers = self._checked_groups()
@@ -211,6 +249,7 @@ class FusedOptimizer(Optimizer):
     def _forget(self) -> None:
         """Drop what is kept between steps; the next step makes it anew."""
         self._plan = Plan(self._kind)
+        self._traced = traced.Traced(self._kind)
         self._known: tuple[Any, list[Hyper]] = None, []
 
     def _checked_groups(self) -> list[Hyper]:
@@ -262,15 +301,21 @@ class InBackward:
         self.remove()
 
 
+def _step_between_graphs(opt: FusedOptimizer, closure: Callable[[], Any] | None) -> Any:
+    return opt.step(closure)
+
+
+_step_outside: Any = torch.compiler.disable(_step_between_graphs)
+
+
+def _hooks(opt: Optimizer) -> tuple[Sized, ...]:
+    own = opt._optimizer_step_pre_hooks, opt._optimizer_step_post_hooks
+    return *own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks
+
+
 def _is_watched(opt: Optimizer) -> bool:
     """Whether a profiler or a hook wants to know of this step."""
-    return bool(
-        torch.autograd.profiler._is_profiler_enabled
-        or opt._optimizer_step_pre_hooks
-        or opt._optimizer_step_post_hooks
-        or _global_optimizer_pre_hooks
-        or _global_optimizer_post_hooks
-    )
+    return torch.autograd.profiler._is_profiler_enabled or any(_hooks(opt))
 
 
 def _described(tensors: list[Tensor], state: Mapping[Tensor, dict]) -> str:

@@ -1,0 +1,177 @@
+"""A step as operators of torch's own, which torch.compile takes into its graphs.
+
+`meansquare::settings` reads the settings of an optimizer when the graph runs, as numbers;
+`meansquare::step` takes these and tensors alone. So nothing that a schedule changes is part of a
+graph, and none is compiled anew for it.
+"""
+
+import functools
+import itertools
+import math
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meansquare.hyper import Hyper, Precision, Rule
+from meansquare.kernels.plan import Plan
+from meansquare.kernels.request import Request, with_rates
+from meansquare.state import lacking
+
+_WORD = 1 << 32
+_FIRST, _MOST = 8, 40  # numbers of every rule, and room for those of its own at either precision
+_optimizers: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_numbers = itertools.count(1)
+_rules: list[Rule] = []
+
+
+def number_of(optimizer: Any) -> int:
+    """What graphs call an optimizer by."""
+    number = next(_numbers)
+    _optimizers[number] = optimizer
+    return number
+
+
+@dataclass(frozen=True)
+class _Written(Hyper):
+    """Settings that are numbers already."""
+
+    lr: float = 0.0
+    rule: Rule = field(default=None)  # type: ignore[assignment]
+    max_update: float | None = None  # type: ignore[assignment]
+    norm_eps: float = 0.0  # type: ignore[assignment]
+    written: Mapping[Precision, Mapping[str, float]] = field(default_factory=dict)
+
+    def own_numbers(self, precision: Precision) -> Mapping[str, float]:  # type: ignore[override]
+        return self.written[precision]
+
+
+def write(hypers: Sequence[Hyper]) -> Tensor:
+    """The settings of groups as a float64 tensor, a row for each."""
+    rows = []
+    for hyper in hypers:
+        if hyper.rule not in _rules:
+            _rules.append(hyper.rule)
+        limits = (_or_infinite(hyper.max_grad_norm), _or_infinite(hyper.max_update))
+        seed = divmod(hyper.seed, _WORD)
+        row = [_rules.index(hyper.rule), hyper.lr, *seed, *limits, hyper.norm_eps, 0.0]
+        for precision in ("float32", "float64"):
+            numbers = list(hyper.numbers(precision).values())
+            row += numbers + [0.0] * (_MOST - len(numbers))
+        rows.append(row)
+    return torch.tensor(rows, dtype=torch.float64, device="cpu")
+
+
+def read(settings: Tensor) -> list[Hyper]:
+    """What `write` wrote."""
+    return [_read(tuple(row)) for row in settings.tolist()]
+
+
+@functools.lru_cache(maxsize=256)
+def _read(row: tuple[float, ...]) -> Hyper:
+    number, lr, high, low, norm, update, norm_eps, _ = row[:_FIRST]
+    rule = _rules[int(number)]
+    single, double = row[_FIRST : _FIRST + _MOST], row[_FIRST + _MOST :]
+    names = rule.numbers
+    return _Written(
+        lr=lr,
+        seed=int(high) * _WORD + int(low),
+        max_grad_norm=_or_none(norm),
+        max_update=_or_none(update),
+        norm_eps=norm_eps,
+        rule=rule,
+        written={
+            "float32": dict(zip(names, single, strict=False)),
+            "float64": dict(zip(names, double, strict=False)),
+        },
+    )
+
+
+def _or_infinite(x: float | None) -> float:
+    return math.inf if x is None else x
+
+
+def _or_none(x: float) -> float | None:
+    return None if x == math.inf else x
+
+
+@torch.library.custom_op(
+    "meansquare::settings", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,)
+)
+def settings(optimizer: int, groups: int) -> Tensor:
+    """The settings that an optimizer's groups have now, for which its state has every buffer."""
+    owner = _optimizers[optimizer]
+    _check_parameters(owner)
+    owner._opt_called = True  # as a step tells torch's schedulers
+    hypers = with_rates(owner._checked_groups(), owner.param_groups)
+    for group, hyper in zip(owner.param_groups, hypers, strict=True):
+        for p in group["params"]:
+            own = owner.state.get(p)
+            if own and any(name not in own for name in hyper.rule.buffers):
+                own |= lacking(p, own, hyper)
+    return write(hypers)
+
+
+def _check_parameters(owner: Any) -> None:
+    present, known = owner._parameters(), owner._traced.params or ()
+    if len(present) != len(known) or any(p is not q for p, q in zip(present, known, strict=True)):
+        owner._traced.params = None  # so the next step makes another graph
+        raise RuntimeError(
+            f"{type(owner).__name__}: param_groups were changed by hand under a compiled step, "
+            "which did nothing; step again, and use add_param_group()"
+        )
+
+
+@settings.register_fake
+def _(optimizer: int, groups: int) -> Tensor:
+    return torch.empty(groups, _FIRST + 2 * _MOST, dtype=torch.float64, device="cpu")
+
+
+@torch.library.custom_op("meansquare::step", mutates_args=("params", "state"))
+def step(
+    params: list[Tensor],
+    gradients: list[Tensor],
+    state: list[Tensor],
+    names: str,
+    ordinals: list[int],
+    sizes: list[int],
+    settings: Tensor,
+    optimizer: int,
+) -> None:
+    """Step parameters by their gradients.
+
+    `state` holds, for one parameter after the other, its count of steps and its buffers; `names`
+    are theirs with commas between them, and each "step" begins another parameter's. `ordinals` are
+    the parameters' numbers among all that the groups, of these `sizes`, have. `optimizer` (0: none)
+    keeps the table of tensors, and has the buffers that its settings came to need since the graph
+    was made.
+    """
+    owner = _optimizers.get(optimizer)
+    everyone: list[Any] = [_ABSENT] * sum(sizes)
+    every_gradient: list[Tensor | None] = [None] * sum(sizes)
+    for ordinal, p, g in zip(ordinals, params, gradients, strict=True):
+        everyone[ordinal], every_gradient[ordinal] = p, g
+    own = {p: {} if owner is None else dict(owner.state.get(p, {})) for p in params}
+    row = -1
+    for name, value in zip(names.split(","), state, strict=True):
+        row += name == "step"
+        own[params[row]][name] = value
+    hypers, groups, begin = read(settings), [], 0
+    for size, hyper in zip(sizes, hypers, strict=True):
+        group = {"params": everyone[begin : begin + size], "lr": hyper.lr}
+        groups.append(group | {"differentiable": False, "rank_local": False})
+        begin += size
+    plan = Plan(_Written) if owner is None else owner._traced.plan
+    with torch.no_grad():
+        plan.step(Request(groups, own, hypers, gradients=every_gradient))
+
+
+@step.register_fake
+def _(*_: Any) -> None:
+    return None
+
+
+_ABSENT = torch.empty(0)
