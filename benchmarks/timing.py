@@ -95,7 +95,7 @@ def floor(params: Sequence[Tensor], buffers: int = 1) -> Step:
     names = [f"s{i}" for i in range(buffers)]
     plan = cpu.native.Plan([[(p, type(p) in (Tensor, nn.Parameter)) for p in params]])
     cpu.native.set_group(
-        plan, 0, f"floor_{buffers}", names, 0, LR, float("inf"), float("inf"), [], []
+        plan, 0, f"floor_{buffers}", names, 0, LR, float("inf"), 0.0, float("inf"), [], []
     )
     groups = [{"params": list(params), "lr": LR}]
     state = {
@@ -106,7 +106,8 @@ def floor(params: Sequence[Tensor], buffers: int = 1) -> Step:
 
     def step() -> None:
         threads = torch.get_num_threads()
-        assert cpu.native.step(plan, groups, state, threads, lambda _: None, 0.0, 1.0, -1) == -1
+        what = (plan, groups, state, threads, lambda _: None, [])
+        assert cpu.native.step(*what, 0.0, False, 1.0, -1, []) == -1
 
     return step
 

@@ -106,13 +106,23 @@ def settings(optimizer: int, groups: int) -> Tensor:
     owner = _optimizers[optimizer]
     _check_parameters(owner)
     owner._opt_called = True  # as a step tells torch's schedulers
-    hypers = with_rates(owner._checked_groups(), owner.param_groups)
-    for group, hyper in zip(owner.param_groups, hypers, strict=True):
-        for p in group["params"]:
-            own = owner.state.get(p)
-            if own and any(name not in own for name in hyper.rule.buffers):
-                own |= lacking(p, own, hyper)
-    return write(hypers)
+    hypers, traced = owner._checked_groups(), owner._traced
+    rates = [float(group["lr"]) for group in owner.param_groups]
+    if traced.hypers is not hypers or traced.rates != rates:
+        now = with_rates(hypers, owner.param_groups)
+        for group, hyper in zip(owner.param_groups, now, strict=True):
+            _complete(owner.state, group["params"], hyper)
+        traced.hypers, traced.rates, traced.written = hypers, rates, write(now)
+    return traced.written.clone()
+
+
+def _complete(state: Mapping[Tensor, dict[str, Any]], params: list[Tensor], hyper: Hyper) -> None:
+    """Give the parameters that have a state the buffers that new settings ask for."""
+    buffers = hyper.rule.buffers
+    for p in params:
+        own = state.get(p)
+        if own and any(name not in own for name in buffers):
+            own |= lacking(p, own, hyper)
 
 
 def _check_parameters(owner: Any) -> None:

@@ -21,6 +21,9 @@ class Traced:
     states: list[dict[str, Any]]
     sizes: list[int]
     number = 0
+    written: Tensor  # the settings of the last step, made of these
+    hypers: list[Hyper] | None = None
+    rates: list[float]
     runs_eagerly = False  # between graphs
 
     def __init__(self, kind: type[Hyper]) -> None:
