@@ -1,5 +1,7 @@
 """Checkpoints of spread trainings, written and read by torch.distributed.checkpoint."""
 
+import contextlib
+import io
 import os
 import signal
 from pathlib import Path
@@ -144,3 +146,34 @@ def from_whole(path: str) -> tuple[list[Any], list[bytes]]:
     state = [described(p, opt.state[p]) for p in model.parameters()]
     walk(model, opt, 2, first=3)
     return state, [spread.bytes_of(p) for p in model.parameters()]
+
+
+def refused() -> tuple[str, bool]:
+    """What one says to the state of parameters that are distributed, and if it is as before."""
+    _, opt = trained(RMSProp, {"lr": 1e-2})
+    plain = RMSProp(spread.network(torch.float32).parameters(), lr=9.0)
+    try:
+        plain.load_state_dict(opt.state_dict())
+    except TypeError as error:
+        return str(error), not plain.state and plain.param_groups[0]["lr"] == 9.0
+    return "", False
+
+
+def mended() -> bool:
+    """Whether a step takes a state that was set by hand, whole on every rank."""
+    model, opt = trained(RMSProp, {"lr": 1e-2})
+    other, twin = trained(RMSProp, {"lr": 1e-2})
+    for p in model.parameters():
+        opt.state[p]["square_avg"] = opt.state[p]["square_avg"].full_tensor()
+    for each, stepped in ((model, opt), (other, twin)):
+        walk(each, stepped, 1, first=3)
+    placed = all(opt.state[p]["square_avg"].placements == p.placements for p in model.parameters())
+    pairs = zip(model.parameters(), other.parameters(), strict=True)
+    return placed and all(spread.bytes_of(p) == spread.bytes_of(q) for p, q in pairs)
+
+
+def explained() -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        trained(RMSProp, {"lr": 1e-2})[1].explain()
+    return out.getvalue()

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from twins import kernels_of
 
 from meansquare import RMSProp
+from meansquare.kernels import cpu
 from meansquare.parts import part
 
 BATCH, STEPS = 8, 8
@@ -199,7 +200,7 @@ def stepped(
     for g in gradients:
         p.grad = spread(g)
         opt.step()
-    assert kernels_of(opt) == {"cpu"}
+    assert kernels_of(opt) == {"cpu" if cpu.native else "reference"}
     held = [value for name, value in opt.state[p].items() if name != "step"]
     if placed:
         assert all(t.placements == p.placements for t in held)
@@ -207,15 +208,28 @@ def stepped(
     return [bytes_of(t) for t in (p, *held)]
 
 
-def with_an_expert(options: dict[str, Any], alone: bool) -> list[bytes]:
-    """Parameters after three steps, one of which only the last rank has, or one process both."""
+def stepped_by_torch(*arguments: Any) -> list[bytes]:
+    """The same without the C++ kernels."""
+    native, cpu.native = cpu.native, None
+    try:
+        with quietly():
+            return stepped(*arguments)
+    finally:
+        cpu.native = native
+
+
+def with_an_expert(options: dict[str, Any], both: bool, alone: bool) -> list[bytes]:
+    """Parameters after three steps, one of which only the last rank has, or one process both.
+
+    The options are of both, or of the one that not every rank has.
+    """
     source = torch.Generator().manual_seed(0)
     shared, own = (torch.randn(5, generator=source, dtype=torch.float64) for _ in range(2))
     mine = alone or dist.get_rank() == dist.get_world_size() - 1
     p = nn.Parameter(shared if alone else distribute_tensor(shared, world(), [Shard(0)]))
     experts = [nn.Parameter(own)] if mine else []
-    groups = [{"params": [p]}, {"params": experts, "rank_local": not alone}]
-    opt = RMSProp(groups, **options)
+    groups = [{"params": [p]}, {"params": experts, "rank_local": not alone, **options}]
+    opt = RMSProp(groups, **(options if both else {}))
     for _ in range(3):
         g, h = (torch.randn(5, generator=source, dtype=torch.float64) for _ in range(2))
         p.grad = g if alone else distribute_tensor(g, world(), [Shard(0)])

@@ -56,6 +56,33 @@ def test_a_distributed_tensor_is_stepped_bit_for_bit_as_the_whole(placed, shape,
         assert got == wanted
 
 
+@pytest.mark.parametrize("settings", ["centered", "both", "limited updates"])
+@pytest.mark.parametrize("placed", PLACED)
+def test_torch_operations_step_a_part_as_the_kernels_do(placed, settings):
+    kind, options = SETTINGS[settings]
+    for dtype, share, rounding in ((torch.float64, 0, 1e-12), (torch.bfloat16, 0.95, 2**-6)):
+        what = ("uneven", dtype, kind, options)
+        wanted = [
+            read(x, t) for x, t in zip(spread.stepped(None, *what), dtypes(dtype), strict=False)
+        ]
+        for got in ranks(4).call(spread.stepped_by_torch, placed, *what):
+            for x, y, t in zip(got, wanted, dtypes(dtype), strict=False):
+                x = read(x, t)
+                assert torch.allclose(x, y, rtol=rounding)
+                # of bfloat16 few differ, as the same random bits round nearly the same numbers
+                assert (x == y).double().mean() >= (share if t == dtype else 0)
+
+
+def dtypes(dtype):
+    """Those of a parameter and its state."""
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+    return dtype, state, state, state
+
+
+def read(values, dtype):
+    return torch.frombuffer(bytearray(values), dtype=dtype)
+
+
 def test_mixed_precision_of_fsdp_trains_as_on_one_rank():
     wanted = ranks(4).call(spread.mixed, 1)[0]
     assert wanted[-1] < 0.9 * wanted[0]
@@ -65,13 +92,14 @@ def test_mixed_precision_of_fsdp_trains_as_on_one_rank():
             assert losses == pytest.approx(wanted, rel=2**-6)
 
 
+@pytest.mark.parametrize("both", [True, False])
 @pytest.mark.parametrize("options", [{}, {"max_grad_norm": 0.5}, {"max_update_rms": 0.5}])
-def test_a_parameter_may_be_on_one_rank_only(options):
-    shared, expert = spread.with_an_expert(options, True)
-    *others, last = ranks(4).call(spread.with_an_expert, options, False)
+def test_a_parameter_may_be_on_one_rank_only(options, both):
+    shared, expert = spread.with_an_expert(options, both, True)
+    *others, last = ranks(4).call(spread.with_an_expert, options, both, False)
     assert {parameters[0] for parameters in others} == {last[0]}
     for got, wanted in ((last[0], shared), (last[1], expert)):
-        got, wanted = (torch.frombuffer(bytearray(x), dtype=torch.float64) for x in (got, wanted))
+        got, wanted = (read(x, torch.float64) for x in (got, wanted))
         assert torch.allclose(got, wanted, rtol=1e-12, atol=0)  # squares are added in parts
 
 

@@ -105,6 +105,25 @@ def test_a_checkpoint_of_one_process_is_read_by_many(tmp_path):
     assert all(parameters == after for _, parameters in read)
 
 
+def test_state_of_many_is_refused_by_one_and_nothing_is_loaded():
+    for said, unchanged in ranks(2).call(saved.refused):
+        assert said.startswith(
+            "RMSProp: state 'square_avg' of parameter 0 of group 0 lies on several"
+        )
+        assert said.endswith("or load it through torch.distributed.checkpoint")
+        assert unchanged
+
+
+def test_state_set_by_hand_is_placed_as_its_parameter():
+    assert ranks(2).call(saved.mended) == [True, True]
+
+
+def test_explain_tells_that_a_kernel_steps_the_parts():
+    for told in ranks(2).call(saved.explained):
+        assert "cpu: 6 tensors of float32" in told
+        assert "reference" not in told
+
+
 def test_shares_of_ranks_are_read_as_data(tmp_path):
     for same in ranks(2).call(saved.shares, str(tmp_path)):
         assert all(same)
