@@ -85,7 +85,11 @@ class RMSProp(FusedOptimizer):
             the optimizer is made with)
         clip_value: each element of the gradient is held within [-clip_value, clip_value] first
         max_grad_norm: all gradients are scaled so that their norm, over every group that has a
-            limit, is at most this (as `torch.nn.utils.clip_grad_norm_`; for one more read of them)
+            limit, is at most this (as `torch.nn.utils.clip_grad_norm_`; for one more read of them);
+            parts of DTensors are summed over their ranks
+        rank_local: other ranks have other parameters in this group (experts, pipeline stages,
+            ZeroRedundancyOptimizer): its norm and overflows are agreed over all processes, of which
+            each is to step
         grad_norm_eps: added to that norm (1e-6 in torch, 0 in TensorFlow and Keras)
         max_update_rms: an update of a tensor whose size sqrt(mean(g^2/max(v, eps^2))) is more is
             made this large (Shazeer & Stern 2018, arXiv:1804.04235; 1.0 there; for one more read of
