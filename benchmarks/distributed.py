@@ -15,6 +15,7 @@ from torch import nn, optim
 from torch.distributed.fsdp import fully_shard
 
 from meansquare import RMSProp
+from meansquare.parts import part
 
 CLIP = 1e9  # is reached by no gradient, so that every round does the same work
 
@@ -25,7 +26,7 @@ def spread() -> Workload:
     params: list[Any] = [*model.parameters()]
     for p in params:
         p.grad = torch.zeros_like(p)
-        p.grad.to_local().normal_()
+        part(p.grad).normal_()
     count = sum(p.numel() for p in params)
     return Workload(f"{count / 1e6:.0f} M floats, {len(params)} tensors", params)
 

@@ -150,7 +150,7 @@ NB_MODULE(_native, m) {
     m.def("set_elsewhere", [](Plan& plan, std::vector<std::pair<uintptr_t, uintptr_t>> spans) {
         plan.set_elsewhere(std::move(spans));
     });
-    m.def("set_part", [](Plan& plan, int64_t ordinal, int64_t whole, int64_t first,
+    m.def("set_part", [](Plan& plan, size_t ordinal, int64_t whole, int64_t first,
                          const std::vector<std::pair<int64_t, int64_t>>& levels) {
         Numbering numbering{first, {}};
         for (const auto& [size, stride] : levels) numbering.levels.push_back({size, stride});

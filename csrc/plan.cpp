@@ -204,13 +204,15 @@ int64_t Plan::check(PyObject* param_groups, PyObject* state, PyObject* gradients
     return check_until_answered(param_groups, state, 1, fine);
 }
 
-void Plan::set_part(int64_t ordinal, int64_t whole, Numbering numbering) {
-    for (auto& group : rows_)
-        for (PlanRow& row : group)
-            if (int64_t(row.ordinal) == ordinal) {
-                row.whole = whole;
-                row.numbering = std::move(numbering);
-            }
+void Plan::set_part(size_t ordinal, int64_t whole, Numbering numbering) {
+    for (auto& group : rows_) {
+        if (ordinal < group.size()) {
+            group[ordinal].whole = whole;
+            group[ordinal].numbering = std::move(numbering);
+            return;
+        }
+        ordinal -= group.size();
+    }
 }
 
 int64_t Plan::sums(PyObject* param_groups, PyObject* state, const How& how, Sum sum, std::vector<double>& by_row) {

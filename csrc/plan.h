@@ -12,7 +12,7 @@ public:
     Plan(const Plan&) = delete;
 
     // Of the row with this number: its elements among those of a tensor of `whole` elements.
-    void set_part(int64_t ordinal, int64_t whole, Numbering numbering);
+    void set_part(size_t ordinal, int64_t whole, Numbering numbering);
     void set_group(size_t i, Group group) { groups_.at(i) = std::move(group); }
     // Memory, from where to where in rising order, that is stepped elsewhere: rows in it are refused.
     void set_elsewhere(std::vector<std::pair<uintptr_t, uintptr_t>> spans) { elsewhere_ = std::move(spans); }

@@ -239,9 +239,9 @@ def with_an_expert(options: dict[str, Any], both: bool, alone: bool) -> list[byt
     return [bytes_of(t) for t in (p, *experts)]
 
 
-def overflowing(way: str) -> list[tuple[int, bool, float]]:
+def overflowing(way: str) -> list[Any]:
     """Of three steps under a GradScaler, of which the second overflows on the last rank: the count
-    of steps, whether the parameters are as they were, and the scale.
+    of steps, whether the parameters are as they were, and the scale; and what an error says.
     """
     model = sharded(network(torch.float32)) if way == "FSDP2" else network(torch.float32)
     settings = {"rank_local": way != "FSDP2"}
@@ -255,7 +255,10 @@ def overflowing(way: str) -> list[tuple[int, bool, float]]:
             own[-1].view(-1)[-1] = torch.inf
         before = [part(p).clone() for p in model.parameters()]
         scaler.scale(torch.ones(()))
-        scaler.step(opt)
+        try:
+            scaler.step(opt)
+        except RuntimeError as error:
+            return [*told, str(error)]
         scaler.update()
         count = {int(state["step"]) for state in opt.state.values()}
         same = all(map(torch.equal, before, map(part, model.parameters())))

@@ -45,6 +45,13 @@ def test_importing_the_package_loads_neither_triton_nor_the_lab():
     assert run.stdout.split() == ["[]", "False"]
 
 
+def test_importing_the_package_loads_neither_torchs_compiler_nor_its_distributed_tensors():
+    code = "import sys, torch; before = {*sys.modules}; import meansquare, meansquare.optimizers"
+    code += "; print([m for m in {*sys.modules} - before if m.startswith('torch')])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["[]"]
+
+
 def test_the_public_names_are_all_there_and_no_others():
     public = {name for name in vars(meansquare) if not name.startswith("_")}
     assert public - set(ROOMS) == set(meansquare.__all__) - {"__version__"}

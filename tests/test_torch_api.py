@@ -19,7 +19,7 @@ from twins import (
     walk,
 )
 
-from meansquare import RMSProp
+from meansquare import SGD, AdaGrad, Adam, RMSProp, Rprop, SignSGD
 
 ROUNDING = 1e-5  # relative, of some 60 steps in float32
 
@@ -225,3 +225,10 @@ def test_a_dropped_optimizer_is_freed_with_its_plan():
 def test_repr_names_every_setting():
     assert "alpha: 0.99" in repr(RMSProp(layouts()))
     assert "centered: True" in repr(RMSProp(layouts(), centered=True))
+
+
+@pytest.mark.parametrize("kind", [RMSProp, SGD, AdaGrad, Adam, Rprop, SignSGD])
+def test_an_optimizer_is_made_again_of_its_defaults(kind):
+    opt = kind([nn.Parameter(torch.ones(2))])
+    again = kind([nn.Parameter(torch.ones(2))], **opt.defaults)
+    assert again.defaults == opt.defaults

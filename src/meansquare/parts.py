@@ -19,7 +19,8 @@ def part(t: Tensor) -> Tensor:
     if not is_distributed(t):
         return t
     with torch.no_grad():
-        return t.to_local()  # type: ignore[attr-defined]
+        own = t.to_local()  # type: ignore[attr-defined]
+    return own.wait() if type(own).__name__ == "AsyncCollectiveTensor" else own
 
 
 def as_placed(p: Any, gradient: Any) -> Tensor | None:
@@ -27,9 +28,11 @@ def as_placed(p: Any, gradient: Any) -> Tensor | None:
 
     Tensor parallelism leaves some as sums that are yet to be taken.
     """
-    if not is_distributed(p) or not is_distributed(gradient):
+    if gradient is None or not is_distributed(p) or not misplaced(p, gradient):
         return gradient
-    if gradient.placements == p.placements or gradient.device_mesh != p.device_mesh:
+    if not is_distributed(gradient):
+        return placed_like(p, gradient) if gradient.shape == p.shape else gradient
+    if gradient.device_mesh != p.device_mesh:
         return gradient
     return gradient.redistribute(placements=p.placements)
 
@@ -60,7 +63,8 @@ def placed_like(like: Any, t: Any) -> Tensor:
     sizes, offsets = _own_range(like)
     placed = torch.empty_like(like, dtype=t.dtype)
     own = tuple(slice(o, o + n) for o, n in zip(offsets, sizes, strict=True))
-    part(placed).copy_(t[own] if own and sizes else t)
+    if part(placed).numel():
+        part(placed).copy_(t[own])
     return placed
 
 
@@ -98,7 +102,8 @@ def place_of(p: Any) -> Part | None:
         return None
     (sizes, offsets), strides = _own_range(p), p.stride()
     first = sum(o * s for o, s in zip(offsets, strides, strict=True))
-    slowest_first = sorted(range(p.dim()), key=lambda d: -strides[d])
+    here = part(p).stride()  # which may have another order
+    slowest_first = sorted(range(len(here)), key=lambda d: -here[d])
     levels = _joined([(sizes[d], strides[d]) for d in slowest_first if sizes[d] != 1])
     return Part(p.numel() * (2 if p.is_complex() else 1), first, levels or ((1, 1),))
 

@@ -13,6 +13,7 @@ from meansquare.dialects import dialect_of, in_our_words, wrote
 from meansquare.family import RMSPropHyper
 from meansquare.hyper import CHECKS
 from meansquare.optimizers import RMSProp
+from meansquare.parts import part
 from meansquare.settings import shown
 from meansquare.state import parameter_names, step_count
 
@@ -189,7 +190,7 @@ def _flat(state: Mapping[Any, Any]) -> dict[Any, Any]:
 def _held(name: str, state: Mapping[Any, Any]) -> Held:
     flat = _flat(state)
     stored = {
-        key: value
+        key: part(value)
         for key, value in flat.items()
         if isinstance(key, str) and isinstance(value, Tensor) and key != "step"
     }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from meansquare.hyper import Rule
 from meansquare.kernels import compiled, cpu
-from meansquare.parts import misplaced, part
+from meansquare.parts import part
 
 Kernel = Literal["cpu", "reference"]
 
@@ -63,8 +63,6 @@ def choose(p: Tensor, gradient: Tensor | None, differentiable: bool, rule: Rule)
         return Choice("reference", f"C++ kernels {cpu.detail}")
     if missing := compiled.missing(rule):
         return Choice("reference", missing)
-    if gradient is not None and (reason := misplaced(p, gradient)):
-        return Choice("reference", f"gradient {reason}")
     for name, tensor in (("parameter", p), ("gradient", gradient)):
         if tensor is not None and (reason := _unusual(tensor)):
             return Choice("reference", f"{name} {reason}")

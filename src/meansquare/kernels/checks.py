@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from meansquare.hyper import Hyper
+from meansquare.parts import misplaced
 from meansquare.state import STATE_DTYPES, check_state
 
 _PLAIN = getattr(Tensor, "__torch_dispatch__", None)
@@ -79,6 +80,8 @@ def _check_gradient(p: Tensor, gradient: Tensor, name: str) -> None:
             f"got a gradient on {gradient.device} for {name} on {p.device}; "
             "set it to None where the parameter was moved"
         )
+    if reason := misplaced(p, gradient):
+        raise ValueError(f"the gradient of {name} {reason}; distribute it as the parameter is")
     if gradient.shape != p.shape:
         raise ValueError(
             f"got a gradient of shape {tuple(gradient.shape)} for {tuple(p.shape)} "

@@ -6,10 +6,9 @@ graph, and none is compiled anew for it.
 """
 
 import functools
-import itertools
 import math
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,17 +21,9 @@ from meansquare.kernels.request import Request, with_rates
 from meansquare.state import lacking
 
 _WORD = 1 << 32
-_FIRST, _MOST = 8, 40  # numbers of every rule, and room for those of its own at either precision
-_optimizers: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-_numbers = itertools.count(1)
+_FIRST, MOST = 8, 40  # numbers of every rule, and the most of its own at either precision
+OPTIMIZERS: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _rules: list[Rule] = []
-
-
-def number_of(optimizer: Any) -> int:
-    """What graphs call an optimizer by."""
-    number = next(_numbers)
-    _optimizers[number] = optimizer
-    return number
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,7 @@ def write(hypers: Sequence[Hyper]) -> Tensor:
         row = [_rules.index(hyper.rule), hyper.lr, *seed, *limits, hyper.norm_eps, 0.0]
         for precision in ("float32", "float64"):
             numbers = list(hyper.numbers(precision).values())
-            row += numbers + [0.0] * (_MOST - len(numbers))
+            row += numbers + [0.0] * (MOST - len(numbers))
         rows.append(row)
     return torch.tensor(rows, dtype=torch.float64, device="cpu")
 
@@ -74,7 +65,7 @@ def read(settings: Tensor) -> list[Hyper]:
 def _read(row: tuple[float, ...]) -> Hyper:
     number, lr, high, low, norm, update, norm_eps, _ = row[:_FIRST]
     rule = _rules[int(number)]
-    single, double = row[_FIRST : _FIRST + _MOST], row[_FIRST + _MOST :]
+    single, double = row[_FIRST : _FIRST + MOST], row[_FIRST + MOST :]
     names = rule.numbers
     return _Written(
         lr=lr,
@@ -101,19 +92,32 @@ def _or_none(x: float) -> float | None:
 @torch.library.custom_op(
     "meansquare::settings", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,)
 )
-def settings(optimizer: int, groups: int) -> Tensor:
-    """The settings that an optimizer's groups have now, for which its state has every buffer."""
-    owner = _optimizers[optimizer]
-    _check_parameters(owner)
+def settings(optimizer: int, groups: int, rates: list[Tensor]) -> Tensor:
+    """The settings that an optimizer's groups have now, for which its state has every buffer.
+
+    `rates` are its learning rates that are tensors, which a graph may have changed.
+    """
+    owner = OPTIMIZERS[optimizer]
+    traced = owner._traced
+    if not traced.is_of(owner):
+        traced.fill(owner)
+        raise RuntimeError(
+            f"{type(owner).__name__}: parameters, state or how a group runs were changed by hand "
+            "under a compiled step, which did nothing; step again"
+        )
     owner._opt_called = True  # as a step tells torch's schedulers
-    hypers, traced = owner._checked_groups(), owner._traced
-    rates = [float(group["lr"]) for group in owner.param_groups]
-    if traced.hypers is not hypers or traced.rates != rates:
-        now = with_rates(hypers, owner.param_groups)
+    hypers, given = owner._checked_groups(), iter(rates)
+    values = [_rate(group["lr"], given) for group in owner.param_groups]
+    if traced.hypers is not hypers or traced.values != values:
+        now = with_rates(hypers, [{"lr": value} for value in values])
         for group, hyper in zip(owner.param_groups, now, strict=True):
             _complete(owner.state, group["params"], hyper)
-        traced.hypers, traced.rates, traced.written = hypers, rates, write(now)
+        traced.hypers, traced.values, traced.written = hypers, values, write(now)
     return traced.written.clone()
+
+
+def _rate(lr: Any, given: Iterator[Tensor]) -> float:
+    return float(next(given, lr) if isinstance(lr, Tensor) else lr)
 
 
 def _complete(state: Mapping[Tensor, dict[str, Any]], params: list[Tensor], hyper: Hyper) -> None:
@@ -122,22 +126,16 @@ def _complete(state: Mapping[Tensor, dict[str, Any]], params: list[Tensor], hype
     for p in params:
         own = state.get(p)
         if own and any(name not in own for name in buffers):
-            own |= lacking(p, own, hyper)
-
-
-def _check_parameters(owner: Any) -> None:
-    present, known = owner._parameters(), owner._traced.params or ()
-    if len(present) != len(known) or any(p is not q for p, q in zip(present, known, strict=True)):
-        owner._traced.params = None  # so the next step makes another graph
-        raise RuntimeError(
-            f"{type(owner).__name__}: param_groups were changed by hand under a compiled step, "
-            "which did nothing; step again, and use add_param_group()"
-        )
+            for name, value in lacking(p, own, hyper).items():
+                if name in own:  # the graph that runs has it
+                    own[name].copy_(value)
+                else:
+                    own[name] = value
 
 
 @settings.register_fake
-def _(optimizer: int, groups: int) -> Tensor:
-    return torch.empty(groups, _FIRST + 2 * _MOST, dtype=torch.float64, device="cpu")
+def _(optimizer: int, groups: int, rates: list[Tensor]) -> Tensor:
+    return torch.empty(groups, _FIRST + 2 * MOST, dtype=torch.float64, device="cpu")
 
 
 @torch.library.custom_op("meansquare::step", mutates_args=("params", "state"))
@@ -159,12 +157,13 @@ def step(
     keeps the table of tensors, and has the buffers that its settings came to need since the graph
     was made.
     """
-    owner = _optimizers.get(optimizer)
+    owner = OPTIMIZERS.get(optimizer)
     everyone: list[Any] = [_ABSENT] * sum(sizes)
     every_gradient: list[Tensor | None] = [None] * sum(sizes)
     for ordinal, p, g in zip(ordinals, params, gradients, strict=True):
         everyone[ordinal], every_gradient[ordinal] = p, g
-    own = {p: {} if owner is None else dict(owner.state.get(p, {})) for p in params}
+    late = [{} if owner is None else owner._traced.states[ordinal] for ordinal in ordinals]
+    own = {p: dict(buffers) for p, buffers in zip(params, late, strict=True)}
     row = -1
     for name, value in zip(names.split(","), state, strict=True):
         row += name == "step"

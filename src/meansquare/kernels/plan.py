@@ -84,8 +84,9 @@ class Plan:
         for place in self._fallbacks:
             if request.takes(place):
                 scales = Scales(request.unscale, norm, sums.measured.get(place.ordinal))
-                with torch.set_grad_enabled(request.is_differentiable(place)):
-                    reference.step(request.row(place), scales)
+                follows = request.is_differentiable(place)
+                with torch.set_grad_enabled(follows):
+                    reference.step(request.row(place, as_part=not follows), scales)
                 if is_distributed(place.parameter):
                     _INCREMENT([place.parameter])
 
@@ -205,6 +206,9 @@ class Plan:
         self._is_distributed = any(is_distributed(place.parameter) for place in places)
         request = request.with_parts() if self._is_distributed else request
         self._run_as, self._is_spread = _run_as(request.groups), ranks.spread(request.groups)
+        if self._is_spread:
+            limited = [p for p in places if request.hypers[p.group].max_grad_norm is not None]
+            ranks.check_meshes(limited, request.groups)
         active = [(place, g) for place in places if (g := request.gradient(place)) is not None]
         for place, g in active:
             p, differentiable = place.parameter, request.is_differentiable(place)
@@ -279,7 +283,7 @@ class Plan:
 
 def _run_as(groups: Sequence[Mapping[str, Any]]) -> list[tuple[bool, bool]]:
     """What each group says of how its parameters are stepped."""
-    return [(bool(group["differentiable"]), bool(group["rank_local"])) for group in groups]
+    return [(bool(group["differentiable"]), bool(group.get("rank_local"))) for group in groups]
 
 
 def _choice(request: Request, place: Place) -> Choice:

@@ -16,7 +16,9 @@ from meansquare.parts import is_distributed
 
 def spread(groups: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a sum over the parameters of some groups takes more than this rank."""
-    return any(group["rank_local"] or any(map(is_distributed, group["params"])) for group in groups)
+    return any(
+        group.get("rank_local") or any(map(is_distributed, group["params"])) for group in groups
+    )
 
 
 def over_parts(sums: Mapping[int, float], places: Sequence[Place]) -> dict[int, float]:
@@ -40,10 +42,12 @@ def total(
     whole: Mapping[int, float], places: Sequence[Place], groups: Sequence[Mapping[str, Any]]
 ) -> float:
     """The sum over parameters of what `over_parts` gave, and over ranks where they have others."""
-    here = sum(whole[place.ordinal] for place in places if not groups[place.group]["rank_local"])
-    if not any(group["rank_local"] for group in groups):
+    here = sum(
+        whole[place.ordinal] for place in places if not groups[place.group].get("rank_local")
+    )
+    if not any(group.get("rank_local") for group in groups):
         return here
-    own = [place for place in places if groups[place.group]["rank_local"]]
+    own = [place for place in places if groups[place.group].get("rank_local")]
     return here + over_ranks(sum(whole[place.ordinal] for place in own if _counts(place.parameter)))
 
 
@@ -54,7 +58,7 @@ def _counts(p: Any) -> bool:
 
 def over_ranks(value: float) -> float:
     """The sum of a number over all ranks."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _has_ranks():
         return value
     return _added([value], dist.group.WORLD)[0]
 
@@ -66,7 +70,7 @@ def on_any(flag: bool, groups: Sequence[Mapping[str, Any]]) -> bool:
     for mesh in meshes:
         for dim in range(mesh.ndim if mesh.get_coordinate() is not None else 0):
             (count,) = _added([count], mesh.get_group(dim))
-    if any(group["rank_local"] for group in groups):
+    if any(group.get("rank_local") for group in groups):
         count = over_ranks(count)
     return count > 0
 
@@ -75,3 +79,35 @@ def _added(values: Sequence[float], group: Any) -> list[float]:
     every: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(every, list(values), group=group)
     return [sum(column) for column in zip(*every, strict=True)]
+
+
+def check_alike(unscale: float, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse loss scales that differ between ranks. Whether a scale overflowed, torch compares only
+    between ranks that share a DTensor.
+    """
+    if not any(group.get("rank_local") for group in groups) or not _has_ranks():
+        return
+    every: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(every, unscale)
+    if len(set(every)) > 1:
+        scales = ", ".join(f"{1 / one:g}" for one in every)
+        raise RuntimeError(
+            f"the loss scales of the ranks differ after an overflow, got {scales}; "
+            "call scaler.update() with the least of them on every rank"
+        )
+
+
+def check_meshes(places: Sequence[Place], groups: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to limit a norm of which other ranks see more than this one."""
+    for place in places:
+        p: Any = place.parameter
+        lacks = is_distributed(p) and p.device_mesh.get_coordinate() is None
+        if lacks and not groups[place.group].get("rank_local"):
+            raise ValueError(
+                "max_grad_norm needs gradients that this rank lacks, "
+                f"got {place.name} on a mesh of other ranks; set rank_local=True in its group"
+            )
+
+
+def _has_ranks() -> bool:
+    return dist.is_available() and dist.is_initialized()

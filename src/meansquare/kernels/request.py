@@ -41,7 +41,9 @@ class Request:
         if self.gradients:
             return self
         params = [p for group in self.groups for p in group["params"]]
-        return replace(self, gradients=[as_placed(p, p.grad) for p in params])
+        asked = (self.only in (None, i) for i in range(len(params)))
+        pairs = zip(params, asked, strict=True)
+        return replace(self, gradients=[as_placed(p, p.grad) if ask else None for p, ask in pairs])
 
     def gradient(self, place: Place) -> Tensor | None:
         return self.gradients[place.ordinal] if self.gradients else place.parameter.grad
@@ -53,12 +55,12 @@ class Request:
     def is_differentiable(self, place: Place) -> bool:
         return bool(self.groups[place.group]["differentiable"])
 
-    def row(self, place: Place) -> Row:
+    def row(self, place: Place, *, as_part: bool = True) -> Row:
         """A parameter for torch operations, or this rank's part of it."""
         p, g, own = place.parameter, self.gradient(place), self.state[place.parameter]
         assert g is not None
         hyper = self.hypers[place.group]
-        if self.is_differentiable(place) or not is_distributed(p):
+        if not as_part or not is_distributed(p):
             return Row(p, g, own, hyper, place.ordinal)
         parts = {name: part(value) for name, value in own.items() if isinstance(value, Tensor)}
         return Row(part(p), part(g), parts, hyper, place.ordinal, place_of(p))

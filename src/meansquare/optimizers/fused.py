@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from meansquare.hyper import RUN_CHECKS, Hyper
 from meansquare.kernels import cpu, warn_without_compiler
 from meansquare.kernels.plan import Plan
-from meansquare.kernels.ranks import on_any
+from meansquare.kernels.ranks import check_alike, on_any
 from meansquare.kernels.request import Request
 from meansquare.optimizers import traced
 from meansquare.parts import part
@@ -41,8 +41,10 @@ class FusedOptimizer(Optimizer):
         names = (*self._kind.names(), *RUN_CHECKS)
         self._forget()
         self._in_backward = {}
+        self._has_stepped = False
+        self._traced = traced.Traced(self._kind)
         defaults = {name: given[name] for name in names if name in given}
-        super().__init__(params, defaults | {"state_format": STATE_FORMAT})
+        super().__init__(params, defaults)
         warn_without_compiler()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -56,13 +58,14 @@ class FusedOptimizer(Optimizer):
             if self._in_backward and hyper.max_grad_norm is not None:
                 raise ValueError(f"{type(self).__name__}: {_NO_NORM}{where}")
         super().add_param_group(param_group)
-        self._traced = traced.Traced(self._kind)  # its lists are of other parameters
         group = self.param_groups[-1]
+        group.setdefault("state_format", STATE_FORMAT)
         for name in self._kind.names():  # a list may change in place: it would be checked always
             if isinstance(group.get(name), list):
                 group[name] = tuple(group[name])
         if self._in_backward:
             self._in_backward |= self._attached(group["params"])
+        self._traced.fill(self)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Step every parameter that has a gradient; returns what the closure returned."""
@@ -86,17 +89,22 @@ class FusedOptimizer(Optimizer):
         scale, overflow = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
         if overflow is not None and on_any(bool(overflow.item()), self.param_groups):
             return loss
-        if not self.state and self._only_asks_for_state():
+        unscale = 1.0 if scale is None else 1 / scale.item()
+        if scale is not None:
+            with told_by(type(self).__name__):
+                check_alike(unscale, self.param_groups)
+        if not self._has_stepped and self._only_asks_for_state():
             self._prepare([p for p in self._parameters() if p.grad is not None])
         else:
-            self._run(None, 1.0 if scale is None else 1 / scale.item())
+            self._run(None, unscale)
+            self._has_stepped = True
         return loss
 
     def _only_asks_for_state(self) -> bool:
         """Whether a first step is torch.distributed.checkpoint's, to see what state there will be:
         no learning rate, and nothing but zeros for gradients.
         """
-        if any(hyper.lr for hyper in self._checked_groups()):
+        if any(map(float, (group["lr"] for group in self.param_groups))):
             return False
         gradients = [part(p.grad) for p in self._parameters() if p.grad is not None]
         seen = (g.layout != torch.strided or g.is_meta or bool(g.any()) for g in gradients)
@@ -108,26 +116,28 @@ class FusedOptimizer(Optimizer):
     _watched_step = Optimizer.profile_hook_step(_step)
 
     def _traced_step(self, closure: Callable[[], Any] | None) -> Any:
+        from meansquare.optimizers import between
+
         # Dynamo guards the length of a dict of hooks, and not whether it is empty.
         is_watched = sum(map(len, _hooks(self))) or torch.autograd.profiler._is_profiler_enabled
         if is_watched or hasattr(self, "found_inf"):
-            return _step_outside(self, closure)
+            return between.step(self, closure)
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._prepare_trace()
-        if self._traced.runs_eagerly:
-            _step_outside(self, None)
-        else:
+        if self._prepare_trace() and not self._traced.otherwise:
             traced.step(self._traced)
+        else:
+            between.step(self, None)
         return loss
 
-    @torch.compiler.assume_constant_result
     def _prepare_trace(self) -> bool:
-        """Called while a graph is made, and not when it runs."""
-        self._traced.prepare(self)
-        return True
+        """Called while a graph is made, and not when it runs: it holds what this returned."""
+        return self._traced.prepare(self)
+
+    # As torch.compiler.assume_constant_result does, which would load the compiler.
+    _prepare_trace._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop all gradients, or fill them with zeros."""
@@ -135,7 +145,7 @@ class FusedOptimizer(Optimizer):
             super().zero_grad(set_to_none)
             return
         self._prepare_trace()
-        for p in self._traced.params or ():
+        for p in self._traced.params:
             p.grad = None
 
     def _run(self, only: int | None, unscale: float = 1.0) -> None:
@@ -236,20 +246,24 @@ class FusedOptimizer(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # Hooks on parameters stay with the parameters.
-        return super().__getstate__() | {"_in_backward": {}}
+        return super().__getstate__() | {"_in_backward": {}, "_has_stepped": self._has_stepped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         known = [group.copy() for group in getattr(self, "param_groups", [])]
+        self._has_stepped = True  # or so it is loaded; an older release did not tell
         super().__setstate__(state)
         for i, group in enumerate(self.param_groups):
             for name, value in (known[i] if i < len(known) else self.defaults).items():
                 group.setdefault(name, value)
+            group.setdefault("state_format", STATE_FORMAT)
         self._forget()
+        if not hasattr(self, "_traced"):
+            self._traced = traced.Traced(self._kind)
+        self._traced.fill(self)  # graphs go on with what was loaded
 
     def _forget(self) -> None:
         """Drop what is kept between steps; the next step makes it anew."""
         self._plan = Plan(self._kind)
-        self._traced = traced.Traced(self._kind)
         self._known: tuple[Any, list[Hyper]] = None, []
 
     def _checked_groups(self) -> list[Hyper]:
@@ -301,13 +315,6 @@ class InBackward:
         self.remove()
 
 
-def _step_between_graphs(opt: FusedOptimizer, closure: Callable[[], Any] | None) -> Any:
-    return opt.step(closure)
-
-
-_step_outside: Any = torch.compiler.disable(_step_between_graphs)
-
-
 def _hooks(opt: Optimizer) -> tuple[Sized, ...]:
     own = opt._optimizer_step_pre_hooks, opt._optimizer_step_post_hooks
     return *own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks
@@ -322,7 +329,7 @@ def _described(tensors: list[Tensor], state: Mapping[Tensor, dict]) -> str:
     """Number and dtypes of some tensors, and the bytes of their state."""
     dtypes = ", ".join(dict.fromkeys(str(p.dtype).removeprefix("torch.") for p in tensors))
     size = sum(
-        value.nbytes
+        part(value).nbytes
         for p in tensors
         for value in state.get(p, {}).values()
         if isinstance(value, Tensor)
