@@ -28,7 +28,8 @@ def spread() -> Workload:
         p.grad = torch.zeros_like(p)
         part(p.grad).normal_()
     count = sum(p.numel() for p in params)
-    return Workload(f"{count / 1e6:.0f} M floats, {len(params)} tensors", params)
+    name = f"{count / 1e6:.0f} M floats, {len(params)} tensors"
+    return Workload(name, params, train=dist.barrier)  # so that no arm waits for the one before
 
 
 def clipped(params: list[Any], step: Step) -> Step:

@@ -8,7 +8,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import get_backend_config
 
 from meansquare.kernels.places import Place
 from meansquare.parts import is_distributed
@@ -76,9 +78,17 @@ def on_any(flag: bool, groups: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _added(values: Sequence[float], group: Any) -> list[float]:
-    every: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(every, list(values), group=group)
-    return [sum(column) for column in zip(*every, strict=True)]
+    return [sum(column) for column in zip(*_gathered(values, group), strict=True)]
+
+
+def _gathered(values: Sequence[float], group: Any) -> list[list[float]]:
+    """The numbers of every rank, of which each has as many."""
+    takes_cpu = "cpu:" in get_backend_config(group)
+    device = "cpu" if takes_cpu else torch.accelerator.current_accelerator()
+    mine = torch.tensor(values, dtype=torch.float64, device=device)
+    every = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(every, mine, group=group)
+    return [one.tolist() for one in every]
 
 
 def check_alike(unscale: float, groups: Sequence[Mapping[str, Any]]) -> None:
@@ -87,8 +97,7 @@ def check_alike(unscale: float, groups: Sequence[Mapping[str, Any]]) -> None:
     """
     if not any(group.get("rank_local") for group in groups) or not _has_ranks():
         return
-    every: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(every, unscale)
+    every = [one for (one,) in _gathered([unscale], dist.group.WORLD)]
     if len(set(every)) > 1:
         scales = ", ".join(f"{1 / one:g}" for one in every)
         raise RuntimeError(

@@ -46,14 +46,18 @@ def sums_over_ranks(
 
     Each rank takes part in the same sums, whether or not it has a gradient.
     """
+    limits = [hyper.max_grad_norm is not None for hyper in request.hypers]
+    measures = [hyper.measures for hyper in request.hypers]
+    if not any(limits) and not any(measures):
+        return NO_SUMS
     rows = {place.ordinal: request.row(place) for place in elsewhere if request.takes(place)}
-    hypers, threads = request.hypers, torch.get_num_threads()
     asked = [place for place in places if request.only in (None, place.ordinal)]
-    limited = [place for place in asked if hypers[place.group].max_grad_norm is not None]
-    measured = [place for place in asked if hypers[place.group].measures]
+    limited = [place for place in asked if limits[place.group]]
+    measured = [place for place in asked if measures[place.group]]
+    threads = torch.get_num_threads()
     here = (native, request.groups, request.state, threads, request.gradients)
     sums = Sums(are_all=True)
-    if any(hyper.max_grad_norm is not None for hyper in hypers):  # also without a parameter here
+    if any(limits):  # also without a parameter here
         own = without_modes(cpu.native.squares, *here) if native else []
         if isinstance(own, int):
             return None
