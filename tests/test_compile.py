@@ -1,62 +1,23 @@
 """torch.compile takes a whole training step, and compiles it once."""
 
-import copy
 import gc
 
 import pytest
 import torch
 import torch._dynamo
+from graphs import QUIET, anew, batches, graphs, same_state, training, with_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from members import MEMBERS, words
 from torch import nn
 from torch._dynamo.utils import counters
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from twins import layers
 
 from meansquare import SGD, Adam, RMSProp
 from meansquare.kernels import operator
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch's own compiler
-    pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def _anew():
-    torch._dynamo.reset()
-    counters.clear()
-
-
-def graphs():
-    """How many graphs were compiled, and how many breaks there are between them."""
-    return counters["stats"].get("unique_graphs", 0), sum(counters["graph_break"].values())
-
-
-def training(kind=RMSProp, **options):
-    """A training step of a small model, and its model and optimizer."""
-    model = layers()
-    opt = kind(model.parameters(), **options)
-
-    def step(x):
-        opt.zero_grad()
-        loss = model(x).square().mean()
-        loss.backward()
-        opt.step()
-        return loss
-
-    return step, model, opt
-
-
-def batches(count):
-    source = torch.Generator().manual_seed(0)
-    return [torch.randn(8, 4, generator=source) for _ in range(count)]
-
-
-def same_state(a, b):
-    pairs = zip(a.state.values(), b.state.values(), strict=True)
-    return all(torch.equal(s[name], t[name]) for s, t in pairs for name in t)
+__all__ = ["anew"]
+pytestmark = QUIET
 
 
 def test_a_training_step_breaks_at_backward_alone_and_is_not_compiled_again_for_its_settings():
@@ -84,28 +45,6 @@ def test_a_scheduler_compiles_nothing_again():
         scheduler.step()
     assert graphs() == (2, 1)
     assert opt.param_groups[0]["lr"] < 0.1
-
-
-def with_gradients(kind, options, dtype=torch.float32, change=lambda t, opt: None, steps=4):
-    """An optimizer whose step is compiled and its twin; both are stepped by the same gradients."""
-    shapes, made = [(5, 3), (7,), (), (0, 2)], []
-    for _ in range(2):
-        source = torch.Generator().manual_seed(0)
-        params = [nn.Parameter(torch.randn(s, generator=source).to(dtype)) for s in shapes]
-        made.append(kind([{"params": params[:1]}, {"params": params[1:], "lr": 1e-3}], **options))
-    ours, twin = made
-    compiled = torch.compile(ours.step, fullgraph=not dtype.is_complex, backend="inductor")
-    for t in range(steps):
-        for opt in made:
-            source = torch.Generator().manual_seed(1 + t)
-            change(t, opt)
-            for p in opt._parameters():
-                p.grad = torch.randn(p.shape, generator=source).to(dtype)
-        compiled()
-        twin.step()
-        assert all(map(torch.equal, ours._parameters(), twin._parameters()))
-        assert same_state(ours, twin)
-    return ours
 
 
 LIMITS = {"max_grad_norm": 0.1}
@@ -252,104 +191,3 @@ def test_a_compiled_optimizer_is_freed():
     torch._dynamo.reset()
     gc.collect()
     assert number not in operator.OPTIMIZERS
-
-
-def stepped_otherwise(change):
-    """An optimizer that was changed by hand after its first compiled step, and its parameters."""
-    p, q = (nn.Parameter(torch.ones(3)) for _ in range(2))
-    opt = RMSProp([p, q])
-    compiled = torch.compile(opt.step)
-    p.grad = q.grad = torch.ones(3)
-    compiled()
-    before = p.detach().clone()
-    change(opt)
-    with pytest.raises(RuntimeError, match=r"RMSProp: parameters, state or how .* step again"):
-        compiled()
-    assert torch.equal(p, before)
-    return opt, compiled, p
-
-
-CHANGES = {
-    "a parameter less": lambda opt: opt.param_groups[0]["params"].pop(),
-    "no state": lambda opt: opt.state.clear(),
-    "other state": lambda opt: opt.state.update({p: dict(s) for p, s in opt.state.items()}),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_what_was_changed_by_hand_is_refused_once(change):
-    opt, compiled, p = stepped_otherwise(CHANGES[change])
-    twin = copy.deepcopy(opt)
-    (other, *_) = twin._parameters()
-    for x in (*opt._parameters(), *twin._parameters()):
-        x.grad = torch.ones(3)
-    compiled()
-    twin.step()
-    assert torch.equal(p, other)
-    assert same_state(opt, twin)
-
-
-def test_autograd_may_be_asked_to_follow_later():
-    _, compiled, _ = stepped_otherwise(lambda opt: opt.param_groups[0].update(differentiable=True))
-    with pytest.raises(RuntimeError, match="differentiable=True cannot write a leaf"):
-        compiled()
-
-
-@pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
-@pytest.mark.parametrize("kind", [RMSProp, SGD])
-def test_momentum_may_come_late_to_parameters_that_the_graph_writes_before(kind, backend):
-    options = {"dampening": 0.5} if kind is SGD else {}
-    made = []
-    for _ in range(2):
-        params = [nn.Parameter(torch.full((3,), 1.0 + i)) for i in range(2)]
-        made.append((params, kind(params, lr=0.1, **options)))
-
-    def step(params, opt):
-        with torch.no_grad():
-            for p in params:
-                p.mul_(0.99)
-        opt.step()
-
-    compiled = torch.compile(step, backend=backend)
-    for t, momentum in enumerate((0.0, 0.0, 0.9, 0.9, 0.0, 0.9)):
-        for params, opt in made:
-            opt.param_groups[0]["momentum"] = momentum
-            for i, p in enumerate(params):
-                p.grad = torch.full((3,), float(t + i))
-        compiled(*made[0])
-        step(*made[1])
-        assert all(map(torch.equal, made[0][0], made[1][0])), t
-        assert same_state(made[0][1], made[1][1])
-
-
-@pytest.mark.parametrize("is_tensor", [False, True])
-def test_settings_that_the_function_itself_writes_are_those_of_its_step(is_tensor):
-    rates = [0.1, 0.05, 0.025, 0.0125]
-    p, q = (nn.Parameter(torch.ones(3)) for _ in range(2))
-    ours = RMSProp([p], lr=torch.tensor(0.2) if is_tensor else 0.2)
-    twin = RMSProp([q], lr=0.2)
-
-    @torch.compile
-    def step(lr):
-        for group in ours.param_groups:
-            if is_tensor:
-                group["lr"].mul_(0.5)
-            else:
-                group["lr"] = lr
-        ours.step()
-
-    for lr in rates:
-        p.grad = q.grad = torch.ones(3)
-        step(lr)
-        twin.param_groups[0]["lr"] = lr
-        twin.step()
-        assert torch.allclose(p, q, rtol=1e-6)  # a float32 learning rate
-
-
-def test_loading_compiles_nothing_again():
-    step, _, opt = training(momentum=0.9)
-    compiled = torch.compile(step)
-    for x in batches(12):
-        compiled(x)
-        opt.load_state_dict(opt.state_dict())
-    assert graphs() == (2, 1)

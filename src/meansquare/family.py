@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from meansquare import rules
 from meansquare.hyper import (
+    VARIANCE_FLOOR,
     EpsSetting,
     Hyper,
     Measure,
@@ -15,10 +16,6 @@ from meansquare.hyper import (
 )
 from meansquare.settings import Check, finite
 from meansquare.spec import Spec, all_specs
-
-# Centered: v - m*m loses its digits when g hardly varies. Below v * 2**-20 (2**-49 in float64)
-# the difference is rounding noise, so it is held there and a step stays near 2**10 * lr.
-VARIANCE_FLOOR: dict[Precision, float] = {"float32": 2.0**-20, "float64": 2.0**-49}
 
 
 @dataclass(frozen=True)
@@ -94,10 +91,6 @@ class RMSPropHyper(Hyper):
             "eps_squared": max(self.eps * self.eps, tiny),
             "mu": self.momentum,
         }
-
-    @property
-    def max_update(self) -> float | None:
-        return self.max_update_rms
 
     def first(self, buffer: str) -> float:
         return self.initial_square_avg if buffer == "square_avg" else 0.0
@@ -207,10 +200,6 @@ class AdamHyper(Hyper):
     amsgrad: bool = False
     decoupled_weight_decay: bool = False
     max_update_rms: float | None = None
-
-    @property
-    def max_update(self) -> float | None:
-        return self.max_update_rms
 
     @property
     def rule(self) -> Rule:

@@ -32,6 +32,9 @@ EpsSetting = Literal["outside", "inside", "max", "inside_with_momentum"]
 # Twice the least normal number. What is smaller counts as zero: averages that decay come to
 # subnormal numbers in the end, over which processors take many times as long.
 TINY: dict[Precision, float] = {"float32": 2.0**-125, "float64": 2.0**-1021}
+# Centered: v - m*m loses its digits when g hardly varies. Below v * 2**-20 (2**-49 in float64)
+# the difference is rounding noise, so it is held there and a step stays near 2**10 * lr.
+VARIANCE_FLOOR: dict[Precision, float] = {"float32": 2.0**-20, "float64": 2.0**-49}
 LEAST_SHARE = (
     1e-3  # of a tensor that a cautious update takes for moved (Liang et al. 2024, in timm)
 )
@@ -187,8 +190,8 @@ class Hyper(ABC):
 
     @property
     def max_update(self) -> float | None:
-        """The largest size of an update before it is made smaller, or None."""
-        return None
+        """The largest size of an update before it is made smaller, in members that have one."""
+        return getattr(self, "max_update_rms", None)
 
     @property
     def measures(self) -> bool:

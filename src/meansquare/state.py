@@ -192,13 +192,11 @@ def _restored(
 def _copied(like: Tensor, value: Tensor, what: str) -> Tensor:
     copy = torch.empty_like(like)
     try:
-        if misplaced(like, value):
-            value = placed_like(like, value)
+        placed = placed_like(like, value) if misplaced(like, value) else value
     except TypeError as error:
         raise TypeError(f"{what} {error}") from error
-    try:
-        # which returns a subclass where `value` is of one
-        part(copy).copy_(part(value.detach()))
+    try:  # detach() returns a subclass where there is one
+        part(copy).copy_(part(placed.detach()))
     except RuntimeError as error:
         got = f"{value.dtype} on {value.device}"
         raise TypeError(f"{what} cannot be copied from {got}") from error

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from meansquare.diagnosis.finding import Finding
 from meansquare.diagnosis.patient import Group, Held, Patient, divisor
-from meansquare.family import VARIANCE_FLOOR
+from meansquare.hyper import VARIANCE_FLOOR
 
 HALF = (torch.bfloat16, torch.float16)
 LONG = 10.0

@@ -19,6 +19,8 @@ from meansquare.kernels.plan import Plan
 from meansquare.kernels.ranks import check_alike, on_any
 from meansquare.kernels.request import Request
 from meansquare.optimizers import traced
+from meansquare.optimizers.explained import explained
+from meansquare.optimizers.in_backward import InBackward
 from meansquare.parts import part
 from meansquare.settings import STATE_FORMAT, told_by
 from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded
@@ -156,7 +158,7 @@ class FusedOptimizer(Optimizer):
             with told_by(type(self).__name__):
                 raise
 
-    def step_in_backward(self) -> "InBackward":
+    def step_in_backward(self) -> InBackward:
         """Step each parameter within `backward()`, as soon as its gradient is there, and free that.
 
         So no two gradients need be held at a time; `step()` then finds none, but those of
@@ -204,15 +206,8 @@ class FusedOptimizer(Optimizer):
         """Print which kernel steps which tensors, why a tensor falls back, and bytes of state."""
         hypers = self._checked_groups()
         choices = self._plan.choices(self.param_groups, hypers)
-        for i, (group, hyper) in enumerate(zip(self.param_groups, hypers, strict=True)):
-            print(f"group {i}: {hyper.rule.key}, {_described(group['params'], self.state)}")
-            lines = [choices[p] for p in group["params"]]
-            for choice in dict.fromkeys(lines):
-                tensors = [
-                    p for p, own in zip(group["params"], lines, strict=True) if own == choice
-                ]
-                why = f" ({choice.reason})" if choice.reason else ""
-                print(f"  {choice.kernel}: {_described(tensors, self.state)}{why}")
+        for line in explained(self.param_groups, self.state, hypers, choices):
+            print(line)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state dict of this class or of its namesake in torch.optim and go on from there.
@@ -294,27 +289,6 @@ class FusedOptimizer(Optimizer):
         return self._kind.checked(group, type(self).__name__, where)
 
 
-class InBackward:
-    """The hooks of one `step_in_backward`; `remove()`, or the end of a `with`, takes them off."""
-
-    def __init__(
-        self, known: dict[Tensor, RemovableHandle], attached: dict[Tensor, RemovableHandle]
-    ) -> None:
-        self._known, self._attached = known, attached
-
-    def remove(self) -> None:
-        for p, handle in self._attached.items():
-            handle.remove()
-            self._known.pop(p, None)
-        self._attached = {}
-
-    def __enter__(self) -> "InBackward":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.remove()
-
-
 def _hooks(opt: Optimizer) -> tuple[Sized, ...]:
     own = opt._optimizer_step_pre_hooks, opt._optimizer_step_post_hooks
     return *own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks
@@ -323,15 +297,3 @@ def _hooks(opt: Optimizer) -> tuple[Sized, ...]:
 def _is_watched(opt: Optimizer) -> bool:
     """Whether a profiler or a hook wants to know of this step."""
     return torch.autograd.profiler._is_profiler_enabled or any(_hooks(opt))
-
-
-def _described(tensors: list[Tensor], state: Mapping[Tensor, dict]) -> str:
-    """Number and dtypes of some tensors, and the bytes of their state."""
-    dtypes = ", ".join(dict.fromkeys(str(p.dtype).removeprefix("torch.") for p in tensors))
-    size = sum(
-        part(value).nbytes
-        for p in tensors
-        for value in state.get(p, {}).values()
-        if isinstance(value, Tensor)
-    )
-    return f"{len(tensors)} tensors of {dtypes or 'nothing'}, {size:,} bytes of state"
