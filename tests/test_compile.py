@@ -160,10 +160,10 @@ def rows(momentum):
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_torch_finds_the_operators_well_formed(momentum):
     torch.library.opcheck(torch.ops.meansquare.step.default, rows(momentum))
-    _, _, opt = training()
+    rate = torch.tensor(0.1)
+    _, _, opt = training(lr=rate)
     opt._traced.prepare(opt)
-    rates = [torch.tensor(0.1)]
-    torch.library.opcheck(torch.ops.meansquare.settings.default, (opt._traced.number, 1, rates))
+    torch.library.opcheck(torch.ops.meansquare.settings.default, (opt._traced.number, 1, [rate]))
 
 
 @settings(deadline=None, max_examples=200)

@@ -112,3 +112,81 @@ def test_loading_compiles_nothing_again():
         compiled(x)
         opt.load_state_dict(opt.state_dict())
     assert graphs() == (2, 1)
+
+
+@pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
+def test_learning_rates_that_are_tensors_are_those_of_their_groups(backend):
+    params = [nn.Parameter(torch.ones(3)) for _ in range(4)]
+    made = [
+        RMSProp([{"params": pair[:1], "lr": 0.1}, {"params": pair[1:], "lr": torch.tensor(0.25)}])
+        for pair in (params[:2], params[2:])
+    ]
+    compiled = torch.compile(made[0].step, backend=backend)
+    for rates in ((0.1, torch.tensor(0.25)), (torch.tensor(0.5), 0.125), (0.5, torch.tensor(0.5))):
+        for opt in made:
+            opt.param_groups[0]["lr"], opt.param_groups[1]["lr"] = rates
+            for p in opt._parameters():
+                p.grad = torch.full((3,), 0.5)
+        compiled()
+        made[1].step()
+        assert all(map(torch.equal, params[:2], params[2:]))
+
+
+def test_a_tensor_that_the_function_puts_for_another_counts():
+    p, q = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    ours, twin = (RMSProp([x], lr=torch.tensor(0.5)) for x in (p, q))
+
+    def step(opt):
+        for group in opt.param_groups:
+            group["lr"] = group["lr"] * 0.5
+        opt.step()
+
+    compiled = torch.compile(step)
+    for _ in range(4):
+        p.grad, q.grad = torch.ones(3), torch.ones(3)
+        compiled(ours)
+        step(twin)
+        assert torch.equal(p, q)
+
+
+def test_a_group_that_the_function_replaces_counts():
+    p = nn.Parameter(torch.ones(3))
+    opt = RMSProp([p], lr=0.5)
+
+    @torch.compile
+    def step(opt):
+        opt.param_groups[0] = {**opt.param_groups[0], "lr": 0.25}
+        opt.step()
+
+    p.grad = torch.ones(3)
+    step(opt)
+    assert torch.allclose(p, torch.full((3,), 1 - 2.5))
+
+
+@pytest.mark.parametrize("kind", [RMSProp, SGD])
+def test_an_optimizer_may_be_made_in_a_compiled_function(kind):
+    p, q = (nn.Parameter(torch.ones(3)) for _ in range(2))
+
+    def step(p, x):
+        opt = kind([p], lr=0.125)
+        p.grad = x * 1
+        opt.step()
+        return p.sum()
+
+    torch.compile(step, backend="aot_eager")(p, torch.ones(3))
+    step(q, torch.ones(3))
+    assert torch.equal(p, q)
+
+
+def test_a_step_without_work_counts_once_steps_were_compiled():
+    p, q = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    ours, twin = RMSProp([p]), RMSProp([q])
+    compiled = torch.compile(ours.step)
+    for t in range(3):
+        for x, opt in ((p, ours), (q, twin)):
+            x.grad = torch.full((3,), float(t < 2))
+            opt.param_groups[0]["lr"] = 0.1 * (t < 2)
+        (compiled if t < 2 else ours.step)()
+        twin.step()
+    assert same_state(ours, twin)
+    assert ours.state[p]["step"] == 3

@@ -155,6 +155,19 @@ def test_what_the_checkpoint_asks_of_a_new_optimizer_leaves_nothing_behind():
         assert (state["square_avg"] == 0.5).all()
 
 
+def test_so_it_is_after_a_state_without_steps_was_loaded():
+    made = []
+    for _ in range(2):
+        model = saved.model_of()
+        made.append((model, RMSProp(model.parameters(), weight_decay=0.1)))
+    (model, opt), (_, other) = made
+    opt.load_state_dict(other.state_dict())
+    with saved.spread.quietly():
+        saved.get_state_dict(model, opt)
+    assert {float(state["step"]) for state in opt.state.values()} == {0}
+    assert not any(state["square_avg"].any() for state in opt.state.values())
+
+
 def test_a_first_step_at_rate_zero_with_gradients_counts():
     _, opt = saved.trained(RMSProp, {"lr": 0.0}, steps=1)
     assert {state["step"].item() for state in opt.state.values()} == {1}

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DeviceMesh, Replicate, Shard, distribute_te
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
 from meansquare import SGD, RMSProp, doctor
+from meansquare.kernels.ranks import on_any
 from meansquare.parts import part
 
 
@@ -19,20 +20,25 @@ def placed(t, placement=None, mesh=None):
     return distribute_tensor(t, mesh or spread.world(), [placement or Shard(0)])
 
 
-def warmed_up():
-    """Steps from a learning rate of 0, of a group in which only the first rank has a parameter."""
-    params = [nn.Parameter(torch.ones(3)) for _ in range(dist.get_rank() == 0)]
+def warmed_up(rates, scaled):
+    """Steps of a group in which only the first rank has a parameter, or of which one rests."""
+    rank = dist.get_rank()
+    params = [nn.Parameter(torch.ones(3)) for _ in range(rank == 0 or rates == "unlike")]
     opt = RMSProp([{"params": params}], rank_local=True, max_grad_norm=1.0)
     for lr in (0.0, 0.1, 0.1):
-        opt.param_groups[0]["lr"] = lr
+        opt.param_groups[0]["lr"] = rank * 0.1 if rates == "unlike" else lr
         for p in params:
             p.grad = torch.ones(3)
-        opt.step()
-    return True
+        scaler = torch.amp.GradScaler("cpu", enabled=scaled)
+        scaler.scale(torch.ones(()))
+        scaler.step(opt)
+    return {int(state["step"]) for state in opt.state.values()} <= {3}
 
 
-def test_a_rank_without_parameters_steps_along_from_a_learning_rate_of_0():
-    assert ranks(2).call(warmed_up) == [True, True]
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("rates", ["rising from 0", "unlike"])
+def test_ranks_without_work_step_along(rates, scaled):
+    assert ranks(2).call(warmed_up, rates, scaled) == [True, True]
 
 
 def whole_gradients():
@@ -128,7 +134,8 @@ def unlike_meshes(rank_local):
     p.grad, q.grad = placed(torch.ones(4)), torch.zeros_like(q)
     part(q.grad).fill_(2.0)
     if not rank_local and dist.get_rank() < 2:
-        return ""  # which would wait for the others
+        on_any(True, opt.param_groups)  # and would then wait for the others
+        return ""
     try:
         opt.step()
     except ValueError as error:

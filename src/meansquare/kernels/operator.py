@@ -8,7 +8,7 @@ graph, and none is compiled anew for it.
 import functools
 import math
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,18 +106,17 @@ def settings(optimizer: int, groups: int, rates: list[Tensor]) -> Tensor:
             "under a compiled step, which did nothing; step again"
         )
     owner._opt_called = True  # as a step tells torch's schedulers
-    hypers, given = owner._checked_groups(), iter(rates)
-    values = [_rate(group["lr"], given) for group in owner.param_groups]
+    owner._may_be_asked = False
+    hypers = owner._checked_groups()
+    of_now: dict[int, Any] = {id(lr): value for lr, value in zip(traced.rates, rates, strict=True)}
+    every = (group["lr"] for group in owner.param_groups)
+    values = [float(of_now.get(id(lr), lr)) for lr in every]
     if traced.hypers is not hypers or traced.values != values:
         now = with_rates(hypers, [{"lr": value} for value in values])
         for group, hyper in zip(owner.param_groups, now, strict=True):
             _complete(owner.state, group["params"], hyper)
         traced.hypers, traced.values, traced.written = hypers, values, write(now)
     return traced.written.clone()
-
-
-def _rate(lr: Any, given: Iterator[Tensor]) -> float:
-    return float(next(given, lr) if isinstance(lr, Tensor) else lr)
 
 
 def _complete(state: Mapping[Tensor, dict[str, Any]], params: list[Tensor], hyper: Hyper) -> None:

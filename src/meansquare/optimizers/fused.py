@@ -1,16 +1,11 @@
 """What the optimizers share: groups, state and hooks of torch.optim; no arithmetic."""
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import (
-    Optimizer,
-    ParamsT,
-    _global_optimizer_post_hooks,
-    _global_optimizer_pre_hooks,
-)
+from torch.optim.optimizer import Optimizer, ParamsT
 from torch.utils.hooks import RemovableHandle
 
 from meansquare.hyper import RUN_CHECKS, Hyper
@@ -20,10 +15,11 @@ from meansquare.kernels.ranks import check_alike, on_any
 from meansquare.kernels.request import Request
 from meansquare.optimizers import traced
 from meansquare.optimizers.explained import explained
+from meansquare.optimizers.hooks import hooks_of, is_watched
 from meansquare.optimizers.in_backward import InBackward
 from meansquare.parts import part
 from meansquare.settings import STATE_FORMAT, told_by
-from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded
+from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded, step_count
 
 _NO_NORM = (
     "max_grad_norm must be None where parameters are stepped in backward: it needs all gradients "
@@ -39,11 +35,15 @@ class FusedOptimizer(Optimizer):
     _kind: ClassVar[type[Hyper]]
     _in_backward: dict[Tensor, RemovableHandle]
 
+    def __init_subclass__(cls) -> None:
+        # torch.compile loses what a constructor has set where its graph breaks.
+        cls.__init__ = torch._disable_dynamo(cls.__init__)  # type: ignore[attr-defined]
+
     def __init__(self, params: ParamsT, given: dict[str, Any]) -> None:
         names = (*self._kind.names(), *RUN_CHECKS)
         self._forget()
         self._in_backward = {}
-        self._has_stepped = False
+        self._may_be_asked = True  # for the state to come
         self._traced = traced.Traced(self._kind)
         defaults = {name: given[name] for name in names if name in given}
         super().__init__(params, defaults)
@@ -74,7 +74,7 @@ class FusedOptimizer(Optimizer):
         if torch.compiler.is_compiling():
             return self._traced_step(closure)
         self._opt_called = True  # which schedulers want to know
-        return self._watched_step(closure) if _is_watched(self) else self._step(closure)
+        return self._watched_step(closure) if is_watched(self) else self._step(closure)
 
     # torch would put every step, watched or not, into a profiler's record, which takes longer than
     # the step of a small model.
@@ -89,28 +89,30 @@ class FusedOptimizer(Optimizer):
                 loss = closure()
         # A GradScaler sets these for the time of a step, and multiplies a scale that it finds.
         scale, overflow = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
-        if overflow is not None and on_any(bool(overflow.item()), self.param_groups):
+        if overflow is not None and on_any(bool(overflow), self.param_groups):
             return loss
         unscale = 1.0 if scale is None else 1 / scale.item()
         if scale is not None:
             with told_by(type(self).__name__):
                 check_alike(unscale, self.param_groups)
-        if not self._has_stepped and self._only_asks_for_state():
+        # Every rank asks the others until one has something to do.
+        if self._may_be_asked and not on_any(self._has_work(), self.param_groups):
             self._prepare([p for p in self._parameters() if p.grad is not None])
         else:
             self._run(None, unscale)
-            self._has_stepped = True
         return loss
 
-    def _only_asks_for_state(self) -> bool:
-        """Whether a first step is torch.distributed.checkpoint's, to see what state there will be:
-        no learning rate, and nothing but zeros for gradients.
+    def _has_work(self) -> bool:
+        """Whether a first step is not torch.distributed.checkpoint's, to see what state there will
+        be: with no learning rate, and nothing but zeros for gradients.
         """
         if any(map(float, (group["lr"] for group in self.param_groups))):
-            return False
+            return True
         gradients = [part(p.grad) for p in self._parameters() if p.grad is not None]
         seen = (g.layout != torch.strided or g.is_meta or bool(g.any()) for g in gradients)
-        return not on_any(any(seen), self.param_groups)
+        counts = (own["step"] for own in self.state.values() if "step" in own)
+        with told_by(type(self).__name__):
+            return any(seen) or any(step_count(count, "a parameter") > 0 for count in counts)
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -121,8 +123,8 @@ class FusedOptimizer(Optimizer):
         from meansquare.optimizers import between
 
         # Dynamo guards the length of a dict of hooks, and not whether it is empty.
-        is_watched = sum(map(len, _hooks(self))) or torch.autograd.profiler._is_profiler_enabled
-        if is_watched or hasattr(self, "found_inf"):
+        watched = sum(map(len, hooks_of(self))) or torch.autograd.profiler._is_profiler_enabled
+        if watched or hasattr(self, "found_inf"):
             return between.step(self, closure)
         loss = None
         if closure is not None:
@@ -151,7 +153,7 @@ class FusedOptimizer(Optimizer):
             p.grad = None
 
     def _run(self, only: int | None, unscale: float = 1.0) -> None:
-        hypers = self._checked_groups()
+        hypers, self._may_be_asked = self._checked_groups(), False
         try:
             self._plan.step(Request(self.param_groups, self.state, hypers, only, unscale))
         except (TypeError, ValueError, RuntimeError):
@@ -241,11 +243,11 @@ class FusedOptimizer(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # Hooks on parameters stay with the parameters.
-        return super().__getstate__() | {"_in_backward": {}, "_has_stepped": self._has_stepped}
+        return super().__getstate__() | {"_in_backward": {}, "_may_be_asked": self._may_be_asked}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         known = [group.copy() for group in getattr(self, "param_groups", [])]
-        self._has_stepped = True  # or so it is loaded; an older release did not tell
+        self.__dict__ = {"_in_backward": {}, "_may_be_asked": True} | self.__dict__
         super().__setstate__(state)
         for i, group in enumerate(self.param_groups):
             for name, value in (known[i] if i < len(known) else self.defaults).items():
@@ -287,13 +289,3 @@ class FusedOptimizer(Optimizer):
 
     def _check(self, group: Mapping[str, Any], where: str) -> Any:
         return self._kind.checked(group, type(self).__name__, where)
-
-
-def _hooks(opt: Optimizer) -> tuple[Sized, ...]:
-    own = opt._optimizer_step_pre_hooks, opt._optimizer_step_post_hooks
-    return *own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks
-
-
-def _is_watched(opt: Optimizer) -> bool:
-    """Whether a profiler or a hook wants to know of this step."""
-    return torch.autograd.profiler._is_profiler_enabled or any(_hooks(opt))

@@ -79,7 +79,7 @@ def _fits(opt: Any) -> bool:
     has not written settings, since it would do that at its end.
     """
     groups, params = opt.param_groups, opt._parameters()
-    if spread(groups) or any(map(runs_otherwise, groups)) or _writes(groups):
+    if spread(groups) or any(map(runs_otherwise, groups)) or _writes([groups, *groups]):
         return False
     full = [p for p in params if p.numel()]
     apart = len({p.untyped_storage().data_ptr() for p in full}) == len(full)
@@ -87,14 +87,14 @@ def _fits(opt: Any) -> bool:
     return apart and has_room and not any(p.is_complex() for p in params)
 
 
-def _writes(groups: list[dict[str, Any]]) -> bool:
-    """Whether the graph that is being made has written to one of them."""
+def _writes(things: list[Any]) -> bool:
+    """Whether the graph that is being made has written to one of these."""
     if TracingContext.try_get() is None:
         return False
     from torch._dynamo.symbolic_convert import InstructionTranslator
 
     effects = InstructionTranslator.current_tx().output.side_effects
-    known = [effects.id_to_variable.get(id(group)) for group in groups]
+    known = [effects.id_to_variable.get(id(thing)) for thing in things]
     return any(effects.is_modified(variable) for variable in known if variable is not None)
 
 
