@@ -11,7 +11,8 @@ from torch import Tensor
 def is_distributed(t: Any) -> bool:
     """Whether it is a DTensor. There is none before torch's module of them is imported."""
     module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(t, module.DTensor)
+    kind = getattr(module, "DTensor", None)  # which another thread may be importing
+    return kind is not None and isinstance(t, kind)
 
 
 def part(t: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import get_backend_config
 
 from meansquare.kernels.places import Place
 from meansquare.parts import is_distributed
@@ -83,6 +82,8 @@ def _added(values: Sequence[float], group: Any) -> list[float]:
 
 def _gathered(values: Sequence[float], group: Any) -> list[list[float]]:
     """The numbers of every rank, of which each has as many."""
+    from torch.distributed.distributed_c10d import get_backend_config  # not in every build
+
     takes_cpu = "cpu:" in get_backend_config(group)
     device = "cpu" if takes_cpu else torch.accelerator.current_accelerator()
     mine = torch.tensor(values, dtype=torch.float64, device=device)

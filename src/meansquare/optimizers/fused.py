@@ -106,6 +106,7 @@ class FusedOptimizer(Optimizer):
         """Whether a first step is not torch.distributed.checkpoint's, to see what state there will
         be: with no learning rate, and nothing but zeros for gradients.
         """
+        self._checked_groups()
         if any(map(float, (group["lr"] for group in self.param_groups))):
             return True
         gradients = [part(p.grad) for p in self._parameters() if p.grad is not None]
