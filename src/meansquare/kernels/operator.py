@@ -18,6 +18,7 @@ from torch import Tensor
 from meansquare.hyper import Hyper, Precision, Rule
 from meansquare.kernels.plan import Plan
 from meansquare.kernels.request import Request, with_rates
+from meansquare.settings import number
 from meansquare.state import lacking
 
 _WORD = 1 << 32
@@ -110,7 +111,7 @@ def settings(optimizer: int, groups: int, rates: list[Tensor]) -> Tensor:
     hypers = owner._checked_groups()
     of_now: dict[int, Any] = {id(lr): value for lr, value in zip(traced.rates, rates, strict=True)}
     every = (group["lr"] for group in owner.param_groups)
-    values = [float(of_now.get(id(lr), lr)) for lr in every]
+    values = [number("lr", of_now.get(id(lr), lr)) for lr in every]
     if traced.hypers is not hypers or traced.values != values:
         now = with_rates(hypers, [{"lr": value} for value in values])
         for group, hyper in zip(owner.param_groups, now, strict=True):

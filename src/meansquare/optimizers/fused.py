@@ -18,7 +18,7 @@ from meansquare.optimizers.explained import explained
 from meansquare.optimizers.hooks import hooks_of, is_watched
 from meansquare.optimizers.in_backward import InBackward
 from meansquare.parts import part
-from meansquare.settings import STATE_FORMAT, told_by
+from meansquare.settings import STATE_FORMAT, number, told_by
 from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded, step_count
 
 _NO_NORM = (
@@ -107,7 +107,7 @@ class FusedOptimizer(Optimizer):
         be: with no learning rate, and nothing but zeros for gradients.
         """
         self._checked_groups()
-        if any(map(float, (group["lr"] for group in self.param_groups))):
+        if any(number("lr", group["lr"]) for group in self.param_groups):
             return True
         gradients = [part(p.grad) for p in self._parameters() if p.grad is not None]
         seen = (g.layout != torch.strided or g.is_meta or bool(g.any()) for g in gradients)
