@@ -91,8 +91,11 @@ def warn_without_compiler() -> None:
 
 
 def _to_the_caller() -> int:
-    """How many frames up the first is that is not of this package, as `warnings.warn` counts."""
+    """How many frames up the first is that is not of this package, nor of torch around its
+    constructors, as `warnings.warn` counts.
+    """
+    ours = ("meansquare.", "torch.")
     frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("meansquare."):
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(ours):
         frame, level = frame.f_back, level + 1
     return level
