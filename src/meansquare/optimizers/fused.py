@@ -109,7 +109,10 @@ class FusedOptimizer(Optimizer):
         self._checked_groups()
         if any(number("lr", group["lr"]) for group in self.param_groups):
             return True
-        gradients = [part(p.grad) for p in self._parameters() if p.grad is not None]
+        stepped = [p for p in self._parameters() if p.grad is not None]
+        if stepped and not any(p.numel() for p in stepped):
+            return True  # no element tells
+        gradients = [part(p.grad) for p in stepped if p.grad is not None]
         seen = (g.layout != torch.strided or g.is_meta or bool(g.any()) for g in gradients)
         counts = (own["step"] for own in self.state.values() if "step" in own)
         with told_by(type(self).__name__):
