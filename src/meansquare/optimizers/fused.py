@@ -1,5 +1,6 @@
 """What the optimizers share: groups, state and hooks of torch.optim; no arithmetic."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -17,9 +18,8 @@ from meansquare.optimizers import traced
 from meansquare.optimizers.explained import explained
 from meansquare.optimizers.hooks import hooks_of, is_watched
 from meansquare.optimizers.in_backward import InBackward
-from meansquare.parts import part
-from meansquare.settings import STATE_FORMAT, number, told_by
-from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded, step_count
+from meansquare.settings import STATE_FORMAT, told_by
+from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded
 
 _NO_NORM = (
     "max_grad_norm must be None where parameters are stepped in backward: it needs all gradients "
@@ -95,28 +95,11 @@ class FusedOptimizer(Optimizer):
         if scale is not None:
             with told_by(type(self).__name__):
                 check_alike(unscale, self.param_groups)
-        # Every rank asks the others until one has something to do.
-        if self._may_be_asked and not on_any(self._has_work(), self.param_groups):
+        if self._may_be_asked and _is_asked_for_state():
             self._prepare([p for p in self._parameters() if p.grad is not None])
         else:
             self._run(None, unscale)
         return loss
-
-    def _has_work(self) -> bool:
-        """Whether a first step is not torch.distributed.checkpoint's, to see what state there will
-        be: with no learning rate, and nothing but zeros for gradients.
-        """
-        self._checked_groups()
-        if any(number("lr", group["lr"]) for group in self.param_groups):
-            return True
-        stepped = [p for p in self._parameters() if p.grad is not None]
-        if stepped and not any(p.numel() for p in stepped):
-            return True  # no element tells
-        gradients = [part(p.grad) for p in stepped if p.grad is not None]
-        seen = (g.layout != torch.strided or g.is_meta or bool(g.any()) for g in gradients)
-        counts = (own["step"] for own in self.state.values() if "step" in own)
-        with told_by(type(self).__name__):
-            return any(seen) or any(step_count(count, "a parameter") > 0 for count in counts)
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -293,3 +276,15 @@ class FusedOptimizer(Optimizer):
 
     def _check(self, group: Mapping[str, Any], where: str) -> Any:
         return self._kind.checked(group, type(self).__name__, where)
+
+
+def _is_asked_for_state() -> bool:
+    """Whether this step is torch.distributed.checkpoint's, to see what state there will be: it has
+    no learning rate and gradients of zeros, and nothing is to be kept of it.
+    """
+    frame = sys._getframe(2)
+    for _ in range(8):
+        if frame is None or frame.f_code.co_name == "_init_optim_state":
+            return frame is not None
+        frame = frame.f_back
+    return False
