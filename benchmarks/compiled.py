@@ -8,11 +8,10 @@ import argparse
 import logging
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from family import PEAK, in_process
+from family import PEAK, peaks
 from timing import LR, Workload, conditions, in_turn, perceptron, ratio, tensors
 from torch import nn, optim
 from torch._dynamo.utils import counters
@@ -49,15 +48,12 @@ def times(rounds: int, names: list[str]) -> None:
 
 
 def memory() -> None:
-    folder = str(Path(__file__).parent)
     makers = {
         "ours, eager": "meansquare.RMSProp(params, momentum=0.9).step",
         "ours, compiled": "torch.compile(meansquare.RMSProp(params, momentum=0.9).step)",
         "torch, compiled": "torch.compile(optim.RMSprop(params, momentum=0.9).step)",
     }
-    print("\n| a step of 20 M floats (80 MB) | MB at its peak |\n|---|--:|")
-    for name, make in makers.items():
-        print(f"| {name} | {in_process(STEP.format(folder=folder, make=make))} |", flush=True)
+    peaks(STEP, makers)
 
 
 def graphs(steps: int = 8) -> None:

@@ -225,6 +225,14 @@ def in_process(code: str) -> str:
     return done.stdout.strip()
 
 
+def peaks(code: str, makers: dict[str, str]) -> None:
+    """Megabytes at the peak of a step, each in a process of its own."""
+    folder = str(Path(__file__).parent)
+    print("\n| a step of 20 M floats (80 MB) | MB at its peak |\n|---|--:|")
+    for name, make in makers.items():
+        print(f"| {name} | {in_process(code.format(folder=folder, make=make))} |", flush=True)
+
+
 def memory(rounds: int) -> None:
     """Megabytes that a step takes at its peak, beside what was there before it."""
     folder = str(Path(__file__).parent)
@@ -239,9 +247,7 @@ def memory(rounds: int) -> None:
         "torch RMSprop foreach": "optim.RMSprop(params, foreach=True)",
         "torch Adam fused": "optim.Adam(params, fused=True)",
     }
-    print("\n| a step of 20 M floats (80 MB) | MB at its peak |\n|---|--:|")
-    for name, make in makers.items():
-        print(f"| {name} | {in_process(STEP.format(folder=folder, make=make))} |", flush=True)
+    peaks(STEP, makers)
     ways = {"step() after backward": "", "step_in_backward()": "opt.step_in_backward()"}
     print("\n| forward, backward and step of 20 layers (84 MB) | MB at its peak |\n|---|--:|")
     for name, prepare in ways.items():

@@ -52,7 +52,7 @@ def same_state(a, b):
     return all(torch.equal(s[name], t[name]) for s, t in pairs for name in t)
 
 
-def with_gradients(kind, options, dtype=torch.float32, change=lambda t, opt: None, steps=4):
+def check_against_eager(kind, options, dtype=torch.float32, change=lambda t, opt: None, steps=4):
     """An optimizer whose step is compiled and its twin; both are stepped by the same gradients."""
     shapes, made = [(5, 3), (7,), (), (0, 2)], []
     for _ in range(2):

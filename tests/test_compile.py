@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 import torch._dynamo
-from graphs import QUIET, anew, batches, graphs, same_state, training, with_gradients
+from graphs import QUIET, anew, batches, check_against_eager, graphs, same_state, training
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from members import MEMBERS, words
@@ -62,7 +62,7 @@ KINDS = [
     ("kind", "options", "dtype"), KINDS, ids=lambda x: words(RMSProp, x) if type(x) is dict else x
 )
 def test_a_compiled_step_is_the_step_bit_for_bit(kind, options, dtype):
-    with_gradients(kind, options, dtype)
+    check_against_eager(kind, options, dtype)
     assert graphs() == (1, 0)
 
 
@@ -73,7 +73,7 @@ def test_momentum_may_come_and_go(momenta):
     def change(t, opt):
         opt.param_groups[1]["momentum"] = momenta[t]
 
-    with_gradients(RMSProp, {"momentum": momenta[0]}, change=change)
+    check_against_eager(RMSProp, {"momentum": momenta[0]}, change=change)
 
 
 def test_state_that_was_loaded_is_stepped():
@@ -85,7 +85,7 @@ def test_state_that_was_loaded_is_stepped():
         if t == 3:
             opt.state[opt._parameters()[1]]["square_avg"] = torch.full((7,), 5.0)
 
-    with_gradients(RMSProp, {}, change=change)
+    check_against_eager(RMSProp, {}, change=change)
 
 
 def test_parameters_may_be_added_and_lack_gradients():
@@ -95,7 +95,7 @@ def test_parameters_may_be_added_and_lack_gradients():
         if t == 2:
             opt.add_param_group({"params": [nn.Parameter(torch.ones(3))], "lr": 0.1})
 
-    with_gradients(RMSProp, {}, change=change)
+    check_against_eager(RMSProp, {}, change=change)
     p, q = (nn.Parameter(torch.ones(3)) for _ in range(2))
     opt = RMSProp([p, q])
     compiled = torch.compile(opt.step)
@@ -109,7 +109,7 @@ def test_parameters_may_be_added_and_lack_gradients():
 
 
 def test_what_no_graph_can_hold_is_stepped_between_graphs():
-    with_gradients(RMSProp, {}, torch.complex64)
+    check_against_eager(RMSProp, {}, torch.complex64)
     memory, twin = torch.ones(6), torch.ones(6)
     for held, compiled in ((memory, True), (twin, False)):  # views that share two elements
         opt = RMSProp([held[:4], held[2:]])

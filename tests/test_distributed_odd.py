@@ -12,7 +12,6 @@ from torch.distributed.tensor import DeviceMesh, Replicate, Shard, distribute_te
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
 from meansquare import SGD, RMSProp, doctor
-from meansquare.kernels.ranks import on_any
 from meansquare.parts import part
 
 
@@ -134,8 +133,7 @@ def unlike_meshes(rank_local):
     p.grad, q.grad = placed(torch.ones(4)), torch.zeros_like(q)
     part(q.grad).fill_(2.0)
     if not rank_local and dist.get_rank() < 2:
-        on_any(True, opt.param_groups)  # and would then wait for the others
-        return ""
+        return ""  # they would wait for the others
     try:
         opt.step()
     except ValueError as error:

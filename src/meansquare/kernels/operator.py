@@ -107,7 +107,6 @@ def settings(optimizer: int, groups: int, rates: list[Tensor]) -> Tensor:
             "under a compiled step, which did nothing; step again"
         )
     owner._opt_called = True  # as a step tells torch's schedulers
-    owner._may_be_asked = False
     hypers = owner._checked_groups()
     of_now: dict[int, Any] = {id(lr): value for lr, value in zip(traced.rates, rates, strict=True)}
     every = (group["lr"] for group in owner.param_groups)

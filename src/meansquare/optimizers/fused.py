@@ -43,7 +43,6 @@ class FusedOptimizer(Optimizer):
         names = (*self._kind.names(), *RUN_CHECKS)
         self._forget()
         self._in_backward = {}
-        self._may_be_asked = True  # for the state to come
         self._traced = traced.Traced(self._kind)
         defaults = {name: given[name] for name in names if name in given}
         super().__init__(params, defaults)
@@ -95,7 +94,7 @@ class FusedOptimizer(Optimizer):
         if scale is not None:
             with told_by(type(self).__name__):
                 check_alike(unscale, self.param_groups)
-        if self._may_be_asked and _is_asked_for_state():
+        if not self.state and _is_asked_for_state():
             self._prepare([p for p in self._parameters() if p.grad is not None])
         else:
             self._run(None, unscale)
@@ -140,7 +139,7 @@ class FusedOptimizer(Optimizer):
             p.grad = None
 
     def _run(self, only: int | None, unscale: float = 1.0) -> None:
-        hypers, self._may_be_asked = self._checked_groups(), False
+        hypers = self._checked_groups()
         try:
             self._plan.step(Request(self.param_groups, self.state, hypers, only, unscale))
         except (TypeError, ValueError, RuntimeError):
@@ -230,11 +229,11 @@ class FusedOptimizer(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # Hooks on parameters stay with the parameters.
-        return super().__getstate__() | {"_in_backward": {}, "_may_be_asked": self._may_be_asked}
+        return super().__getstate__() | {"_in_backward": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         known = [group.copy() for group in getattr(self, "param_groups", [])]
-        self.__dict__ = {"_in_backward": {}, "_may_be_asked": True} | self.__dict__
+        self.__dict__ = {"_in_backward": {}} | self.__dict__
         super().__setstate__(state)
         for i, group in enumerate(self.param_groups):
             for name, value in (known[i] if i < len(known) else self.defaults).items():
