@@ -35,6 +35,7 @@ TINY: dict[Precision, float] = {"float32": 2.0**-125, "float64": 2.0**-1021}
 # Centered: v - m*m loses its digits when g hardly varies. Below v * 2**-20 (2**-49 in float64)
 # the difference is rounding noise, so it is held there and a step stays near 2**10 * lr.
 VARIANCE_FLOOR: dict[Precision, float] = {"float32": 2.0**-20, "float64": 2.0**-49}
+MOST_NUMBERS = 40  # that a rule may have to be compiled, as groups.h has it
 LEAST_SHARE = (
     1e-3  # of a tensor that a cautious update takes for moved (Liang et al. 2024, in timm)
 )

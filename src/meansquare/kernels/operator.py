@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meansquare.hyper import Hyper, Precision, Rule
+from meansquare.hyper import MOST_NUMBERS, Hyper, Precision, Rule
 from meansquare.kernels.plan import Plan
 from meansquare.kernels.request import Request, with_rates
 from meansquare.settings import number
 from meansquare.state import lacking
 
 _WORD = 1 << 32
-_FIRST, MOST = 8, 40  # numbers of every rule, and the most of its own at either precision
+_FIRST = 8  # numbers of every rule; its own follow, at either precision
 OPTIMIZERS: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _rules: list[Rule] = []
 
@@ -52,7 +52,7 @@ def write(hypers: Sequence[Hyper]) -> Tensor:
         row = [_rules.index(hyper.rule), hyper.lr, *seed, *limits, hyper.norm_eps, 0.0]
         for precision in ("float32", "float64"):
             numbers = list(hyper.numbers(precision).values())
-            row += numbers + [0.0] * (MOST - len(numbers))
+            row += numbers + [0.0] * (MOST_NUMBERS - len(numbers))
         rows.append(row)
     return torch.tensor(rows, dtype=torch.float64, device="cpu")
 
@@ -66,7 +66,7 @@ def read(settings: Tensor) -> list[Hyper]:
 def _read(row: tuple[float, ...]) -> Hyper:
     number, lr, high, low, norm, update, norm_eps, _ = row[:_FIRST]
     rule = _rules[int(number)]
-    single, double = row[_FIRST : _FIRST + MOST], row[_FIRST + MOST :]
+    single, double = row[_FIRST : _FIRST + MOST_NUMBERS], row[_FIRST + MOST_NUMBERS :]
     names = rule.numbers
     return _Written(
         lr=lr,
@@ -134,7 +134,7 @@ def _complete(state: Mapping[Tensor, dict[str, Any]], params: list[Tensor], hype
 
 @settings.register_fake
 def _(optimizer: int, groups: int, rates: list[Tensor]) -> Tensor:
-    return torch.empty(groups, _FIRST + 2 * MOST, dtype=torch.float64, device="cpu")
+    return torch.empty(groups, _FIRST + 2 * MOST_NUMBERS, dtype=torch.float64, device="cpu")
 
 
 @torch.library.custom_op("meansquare::step", mutates_args=("params", "state"))

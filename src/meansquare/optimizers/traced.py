@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 from torch._guards import TracingContext
 
-from meansquare.hyper import Hyper
+from meansquare.hyper import MOST_NUMBERS, Hyper
 from meansquare.kernels.plan import Plan
 from meansquare.kernels.ranks import spread
 
-MOST = 40  # numbers of a rule
 _numbers = itertools.count(1)
 
 
@@ -83,7 +82,7 @@ def _fits(opt: Any) -> bool:
         return False
     full = [p for p in params if p.numel()]
     apart = len({p.untyped_storage().data_ptr() for p in full}) == len(full)
-    has_room = all(len(hyper.rule.numbers) <= MOST for hyper in opt._checked_groups())
+    has_room = all(len(hyper.rule.numbers) <= MOST_NUMBERS for hyper in opt._checked_groups())
     return apart and has_room and not any(p.is_complex() for p in params)
 
 
