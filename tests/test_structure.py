@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import meansquare
 
 PACKAGE = Path(meansquare.__file__).parent
@@ -45,6 +47,13 @@ def test_importing_the_package_loads_neither_triton_nor_the_lab():
     assert run.stdout.split() == ["[]", "False"]
 
 
+def test_importing_the_package_loads_no_torch_until_a_name_is_asked_for():
+    code = "import sys, meansquare; print('torch' in sys.modules)"
+    code += "; from meansquare import RMSProp; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "True"]
+
+
 def test_importing_the_package_loads_neither_torchs_compiler_nor_its_distributed_tensors():
     code = "import sys, torch; before = {*sys.modules}; import meansquare, meansquare.optimizers"
     code += "; print([m for m in {*sys.modules} - before if m.startswith('torch')])"
@@ -53,8 +62,11 @@ def test_importing_the_package_loads_neither_torchs_compiler_nor_its_distributed
 
 
 def test_the_public_names_are_all_there_and_no_others():
-    public = {name for name in vars(meansquare) if not name.startswith("_")}
-    assert public - set(ROOMS) == set(meansquare.__all__) - {"__version__"}
+    for name in meansquare.__all__:
+        assert getattr(meansquare, name) is getattr(meansquare, name)
+    assert dir(meansquare) == sorted(meansquare.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'RMSprop'"):
+        meansquare.RMSprop  # noqa: B018
     assert len(meansquare.__all__) <= 14
 
 
