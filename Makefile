@@ -8,14 +8,15 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install -q -c constraints.txt
 BUILT := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 
-.PHONY: demo setup test check emit sanitize fuzz soak conformance golden bench browser clean
+.PHONY: demo setup test check emit verify results sanitize fuzz soak conformance golden bench browser \
+  clean
 
 demo: $(VENV)/lab
 	$(BIN)/meansquare compare
 
 setup: $(VENV)/dev
 
-test: $(VENV)/dev browser
+test: $(VENV)/dev browser $(VENV)/axe
 	$(BIN)/python -m pytest
 
 check: $(VENV)/dev
@@ -23,10 +24,21 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/python tools/emit.py --check
+	$(BIN)/python tools/which_setting.py --check
 
 emit: $(VENV)/dev
 	$(BIN)/python tools/emit.py
 	$(MAKE) setup
+
+# The exact cases and two claims about learning, within five minutes on two cores.
+verify: $(VENV)/lab
+	rm -rf build/claims
+	$(BIN)/meansquare claims exact momentum-ravine suits-drift --out build/claims
+
+# Everything in docs/results and the page that is written from it, in about an hour on two cores.
+results: $(VENV)/lab
+	$(BIN)/meansquare claims --out runs/claims
+	$(BIN)/python tools/which_setting.py --publish runs/claims
 
 sanitize: $(VENV)/dev
 	bash tools/sanitize.sh
@@ -64,6 +76,11 @@ $(VENV)/dev: $(VENV)/lab
 browser:
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
+# The report is checked for accessibility with axe-core, where npm is.
+$(VENV)/axe: | $(VENV)/tools
+	@mkdir -p $@
+	@! command -v npm >/dev/null || { cd $@ && npm pack --silent axe-core@4.14.1 >/dev/null && tar xf axe-core-*.tgz; }
 
 clean:
 	rm -rf $(VENV) .conformance build runs

@@ -4,80 +4,113 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
 from meansquare.lab import record, report, terminal
-from meansquare.lab.compare import choose, summarize
+from meansquare.lab.compare import choose, study_of, summarize
 from meansquare.lab.errors import LabError
 from meansquare.lab.files import unwritable
-from meansquare.lab.record import Folder, Journal, Record
-from meansquare.lab.schedule import Crew, Finished
+from meansquare.lab.journal import Journal
+from meansquare.lab.record import Folder
+from meansquare.lab.schedule import Crew, Engine, Finished
 from meansquare.lab.setups import SETUPS, setup_of
 from meansquare.lab.study import Plan, Study
+from meansquare.lab.tasks import TASKS
 
 STOPPED = 130
+EngineName = Literal["local", "ray"]
 
 
-def conduct(study: Study, out: Path, jobs: int, console: Console) -> int:
-    """Do what is missing of `study` in the folder `out`, print the table and write the report."""
+@dataclass(frozen=True)
+class Campaign:
+    """A study, where its runs go, and who does them; `command` goes on with it."""
+
+    study: Study
+    out: Path
+    jobs: int
+    engine: EngineName
+    command: str
+
+
+def conduct(campaign: Campaign, console: Console) -> int:
+    """Do what is missing of the study in its folder, print the table and write the report."""
     try:
-        _prepare_folder(study, out)
-        with Journal(out) as journal:
-            if journal.folder.notice:
-                notice = f"{out / record.FILE_NAME}: {journal.folder.notice}."
-                console.print(notice, highlight=False, soft_wrap=True)
-            _train(study, journal, jobs, console)
-        _publish(record.load(out), console)
+        publish(train(campaign, console), console)
     except KeyboardInterrupt:
-        _say_how_to_continue(study, out)
-        return STOPPED
+        return say_how_to_continue([campaign.out], campaign.command)
     return 0
 
 
-def publish_finished(out: Path, console: Console) -> None:
-    """Write the report of a folder whose runs are all there."""
-    folder = record.load(out)
-    study = study_of(folder)
-    left = len(folder.missing(study.tuning() + study.final(choose(folder.records))))
-    if left:
-        raise LabError(
-            f"{out} is not finished, {left} runs are missing; continue with: "
-            f"{study.command} --out {shlex.quote(str(out))}"
+def say_how_to_continue(folders: Iterable[Path], command: str) -> int:
+    """What Ctrl-C leaves, and the exit code that goes with it."""
+    done = sum(len(record.load(folder).records) for folder in folders if record.exists(folder))
+    print(f"meansquare: stopped; {done} runs are kept, continue with: {command}", file=sys.stderr)
+    return STOPPED
+
+
+def train(campaign: Campaign, console: Console) -> Folder:
+    """Do what is missing of the study, and return its folder with all runs."""
+    _prepare_folder(campaign.study, campaign.out)
+    with Journal(campaign.out) as journal:
+        _say(journal.folder.notices, console)
+        _train(campaign, journal, console)
+    return record.load(campaign.out)
+
+
+def publish(folder: Folder, console: Console) -> Path:
+    """Print the findings of a folder and write its report; says what is missing in it."""
+    summary, study = summarize(folder), study_of(folder.protocol)
+    terminal.print_summary(console, summary)
+    page = report.write(summary, study.command, folder.path)
+    if left := len(remaining(study, folder)):
+        console.print(
+            f"Runs are missing, at least {left}; continue with: {study.command} --out "
+            f"{shlex.quote(str(folder.path))}",
+            highlight=False,
+            soft_wrap=True,
         )
-    _publish(folder, console)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    return page
 
 
-def study_of(folder: Folder) -> Study:
-    """The study that a folder's header describes."""
-    protocol = folder.protocol
-    return Study(
-        tasks=tuple(protocol["tasks"]),
-        optimizers=tuple(protocol["optimizers"]),
-        budget=protocol["budget"],
-        seeds=protocol["seeds"],
-        epochs=protocol["epochs"],
-    )
+def publish_folder(out: Path, console: Console) -> Path:
+    """Write the report of a run folder anew, from its records alone."""
+    folder = record.load(out)
+    _say(folder.notices, console)
+    return publish(folder, console)
+
+
+def remaining(study: Study, folder: Folder) -> list[Plan]:
+    """The runs that are known to be missing; a border can ask for more once tuning is done."""
+    tuning = folder.missing(study.tuning(folder.losses()))
+    return tuning + folder.missing(study.final(_choices_so_far(study, folder, bool(tuning))))
+
+
+def _say(notices: Sequence[str], console: Console) -> None:
+    for notice in notices:
+        console.print(f"{notice}.", style="yellow", highlight=False, soft_wrap=True)
 
 
 def _prepare_folder(study: Study, out: Path) -> None:
     _require_folder(out)
     if not record.exists(out):
-        _create_folder(study, out)
+        record.create(out, study.protocol, _facts(study.tasks), _setups(study))
     folder = record.load(out)
     record.require_same(folder, study.protocol)
-    own = {name: setup for name, setup in _setups(study).items() if name not in SETUPS}
-    record.require_same_setups(folder, own)
+    own_setups = {name: setup for name, setup in _setups(study).items() if name not in SETUPS}
+    own_tasks = _facts(tuple(name for name in study.tasks if name not in TASKS))
+    record.require_same_files(folder, own_setups, own_tasks)
 
 
-def _create_folder(study: Study, out: Path) -> None:
-    from meansquare.lab.tasks import load_task
+def _facts(tasks: Sequence[str]) -> dict[str, dict]:
+    from meansquare.lab.tasks.named import load_task
 
-    facts = {name: asdict(load_task(name).facts) for name in study.tasks}
-    record.create(out, study.protocol, facts, _setups(study))
+    return {name: asdict(load_task(name).facts) for name in tasks}
 
 
 def _setups(study: Study) -> dict[str, dict[str, str]]:
@@ -104,53 +137,43 @@ def _require_folder(out: Path) -> None:
         )
 
 
-def _train(study: Study, journal: Journal, jobs: int, console: Console) -> None:
-    folder = journal.folder
-    tuning = folder.missing(study.tuning())
-    records = list(folder.records)
-    ahead = tuning + folder.missing(study.final(_rates_so_far(study, folder, bool(tuning))))
+def _train(campaign: Campaign, journal: Journal, console: Console) -> None:
+    study, folder = campaign.study, journal.folder
+    ahead = remaining(study, folder)
     if not ahead:
         return
     if folder.records:
         console.print(f"{len(folder.records)} runs are recorded, {len(ahead)} are left.")
-    jobs = min(jobs, len(ahead))
-    with Crew(jobs) as crew, terminal.Display(console, ahead, jobs) as display:
-        records += _do(crew, display, journal, tuning)
-        _do(crew, display, journal, folder.missing(study.final(choose(records))))
+    jobs = min(campaign.jobs, len(ahead))
+    with _engine(campaign.engine, jobs) as crew, terminal.Display(console, ahead, jobs) as display:
+        for plans in _rounds(study, journal):
+            display.expect(plans)
+            for event in crew.train(plans):
+                if isinstance(event, Finished):
+                    journal.append(event.record)
+                display.show(event)
 
 
-def _rates_so_far(study: Study, folder: Folder, tuning: bool) -> dict[tuple[str, str], float]:
+def _rounds(study: Study, journal: Journal) -> Iterator[list[Plan]]:
+    """What can be done at once: the points, those past their borders, and the final runs."""
+    while plans := journal.folder.missing(study.tuning(journal.folder.losses())):
+        yield plans
+    if plans := journal.folder.missing(study.final(choose(journal.folder.records))):
+        yield plans
+
+
+def _engine(name: EngineName, jobs: int) -> Engine:
+    if name == "local":
+        return Crew(jobs)
+    from meansquare.lab.on_ray import RayCrew
+
+    return RayCrew(jobs)
+
+
+def _choices_so_far(study: Study, folder: Folder, tuning: bool) -> dict:
     chosen = choose(folder.records)
     if not tuning:
         return chosen
-    # Before tuning is done the rates are unknown, but the number of final runs is not.
-    places = [(task, optimizer) for task in study.tasks for optimizer in study.optimizers]
-    return dict.fromkeys(places, study.learning_rates[0]) | chosen
-
-
-def _do(
-    crew: Crew, display: terminal.Display, journal: Journal, plans: Sequence[Plan]
-) -> list[Record]:
-    records = []
-    for event in crew.train(plans):
-        if isinstance(event, Finished):
-            journal.append(event.record)
-            records.append(event.record)
-        display.show(event)
-    return records
-
-
-def _publish(folder: Folder, console: Console) -> None:
-    summary = summarize(folder)
-    terminal.print_summary(console, summary)
-    page = report.write(summary, study_of(folder).command, folder.path)
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
-
-
-def _say_how_to_continue(study: Study, out: Path) -> None:
-    done = len(record.load(out).records) if record.exists(out) else 0
-    print(
-        f"meansquare compare: stopped; {done} runs are kept, continue with: "
-        f"{study.command} --out {shlex.quote(str(out))}",
-        file=sys.stderr,
-    )
+    # Before tuning is done the settings are unknown, but the number of final runs is not.
+    places = {(task, optimizer) for task in study.tasks for optimizer in study.optimizers}
+    return {place: study.trials(place[1])[0].settings for place in places} | chosen

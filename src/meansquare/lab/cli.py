@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,17 +13,27 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from meansquare.dialects import DIALECTS
+from meansquare.lab.arguments import (
+    ALL,
+    at_least_one,
+    claim_names,
+    optimizer_names,
+    require_extras,
+    seconds,
+    task_names,
+)
 from meansquare.lab.environment import package_version, platform_name, usable_cores
 from meansquare.lab.errors import LabError
-from meansquare.lab.setups import SETUPS, is_setup, require_importable, setup_of
-from meansquare.lab.study import Study
-from meansquare.lab.tasks import TASKS
+from meansquare.lab.setups import SETUPS, USUAL, require_importable, setup_of
+from meansquare.lab.study import EVERY_SETTING_FROM, Study
+from meansquare.lab.tasks import KINDS, TASKS
 
 REFUSED, STOPPED = 2, 130
-DEFAULT_OUT = Path("runs/compare")
-EVERY_TASK, EVERY_OPTIMIZER = ",".join(TASKS), ",".join(SETUPS)
-EXTRAS = ("sklearn", "statsmodels", "matplotlib", "jinja2", "scipy")
+DEFAULT_OUT, DEFAULT_CLAIMS = Path("runs/compare"), Path("runs/claims")
+EVERY_OPTIMIZER = ",".join(USUAL)
+DEMO = ("digits", "co2")
+ENGINES = ("local", "ray")
+SEARCHES = ("lr", "all")
 
 app = typer.Typer(
     add_completion=False,
@@ -36,7 +45,14 @@ console = Console()
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 Out = Annotated[Path, typer.Option("--out", help="Run folder: records, figures and report.")]
-TaskNames = Annotated[str, typer.Option("--tasks", help=f"Of {', '.join(TASKS)}; with commas.")]
+TaskNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[TASKS]...",
+        help=f"Of {', '.join(TASKS)}; a kind ({', '.join(KINDS[:-1])}); {ALL}; your own FILE.py "
+        f"(see new-task); images:FOLDER; text:PATH. [default: {' '.join(DEMO)}]",
+    ),
+]
 OptimizerNames = Annotated[
     str,
     typer.Option(
@@ -44,10 +60,23 @@ OptimizerNames = Annotated[
         help=f"Of {', '.join(SETUPS)}, a dialect, or your own as FILE.py:NAME; with commas.",
     ),
 ]
-Budget = Annotated[int, typer.Option("--budget", help="Learning rates tried per optimizer.")]
+Budget = Annotated[int, typer.Option("--budget", help="Settings tried per optimizer and task.")]
+Searched = Annotated[
+    str | None,
+    typer.Option(
+        "--search",
+        help="lr: learning rates alone; all: eps, decay and momentum, too. "
+        f"[default: all from a budget of {EVERY_SETTING_FROM} on]",
+    ),
+]
 Seeds = Annotated[int, typer.Option("--seeds", help="Paired seeds of the final runs.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Instead of each task's own number.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", help="Processes; default: usable cores.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="local, or ray: on a Ray cluster.")]
+TimeBudget = Annotated[
+    str | None,
+    typer.Option("--time-budget", help="Fit seeds, budget and epochs to a time: 90s, 15m, 1.5h."),
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,47 +97,118 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @app.command()
 def compare(
+    tasks: TaskNames = None,
     out: Out = DEFAULT_OUT,
-    tasks: TaskNames = EVERY_TASK,
     optimizers: OptimizerNames = EVERY_OPTIMIZER,
     budget: Budget = 9,
+    search: Searched = None,
     seeds: Seeds = 5,
     epochs: Epochs = None,
     jobs: Jobs = None,
+    engine: EngineOption = ENGINES[0],
+    time_budget: TimeBudget = None,
 ) -> int:
-    """Train every task with every optimizer and write a report; a stopped run continues."""
-    task_names = _names("--tasks", "task", tasks, TASKS)
+    """Train tasks with optimizers and write a report; a stopped run continues."""
+    workers = usable_cores() if jobs is None else at_least_one("--jobs", jobs, "processes")
+    names, time = task_names(tasks or DEMO), time_budget and seconds("--time-budget", time_budget)
+    if search is None:
+        search = "all" if budget >= EVERY_SETTING_FROM else "lr"
+    _require_one_of("--search", search, SEARCHES)
+    _require_one_of("--engine", engine, ENGINES)
+    require_extras("compare")
     study = Study(
-        tasks=task_names,
-        optimizers=_names(
-            "--optimizers", "optimizer", optimizers, {**SETUPS, **DIALECTS}, is_setup
-        ),
-        budget=_at_least_one("--budget", budget, "learning rates to try"),
-        seeds=_at_least_one("--seeds", seeds, "final runs per optimizer"),
-        epochs={
-            name: TASKS[name] if epochs is None else _at_least_one("--epochs", epochs, "epochs")
-            for name in task_names
-        },
+        tasks=names,
+        optimizers=optimizer_names(optimizers),
+        budget=at_least_one("--budget", budget, "settings to try"),
+        seeds=at_least_one("--seeds", seeds, "final runs per optimizer"),
+        epochs=_epochs(names, epochs),
+        search=search,  # type: ignore[arg-type]
     )
-    workers = usable_cores() if jobs is None else _at_least_one("--jobs", jobs, "processes")
-    _require_extras("compare")
     for name in study.optimizers:
         if name not in SETUPS:
             require_importable(setup_of(name))
-    from meansquare.lab.campaign import conduct
+    from meansquare.lab.campaign import Campaign, conduct
+    from meansquare.lab.time_budget import fitted
 
-    return conduct(study, out, workers, console)
+    if time:
+        study = fitted(study, out, time, workers, console)
+    command = f"{study.command} --out {shlex.quote(str(out))}"
+    return conduct(Campaign(study, out, workers, engine, command), console)  # type: ignore[arg-type]
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Run folder of a finished compare.")],
+    folder: Annotated[Path, typer.Argument(help="Run folder of a compare.")],
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="Write all curves for TensorBoard there.")
+    ] = None,
 ) -> int:
-    """Rebuild the figures and the page of a finished run folder."""
-    _require_extras("report")
-    from meansquare.lab.campaign import publish_finished
+    """Rebuild the figures and the page of a run folder from its records."""
+    require_extras("report")
+    from meansquare.lab.campaign import publish_folder
 
-    publish_finished(folder, console)
+    publish_folder(folder, console)
+    if tensorboard:
+        from meansquare.lab.tensorboard import export
+
+        console.print(export(folder, tensorboard), highlight=False, soft_wrap=True)
+    return 0
+
+
+@app.command()
+def claims(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLAIMS]...", help="Claims and exact cases; exact: all of these."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of records and verdicts.")] = (
+        DEFAULT_CLAIMS
+    ),
+    budget: Budget = EVERY_SETTING_FROM,
+    seeds: Seeds = 10,
+    jobs: Jobs = None,
+    engine: EngineOption = ENGINES[0],
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Train nothing, decide by the records in --out.")
+    ] = False,
+) -> int:
+    """Check what articles claim: do the runs that each claim names, and decide it from them.
+
+    The exit code is 1 where an exact case does not come out.
+    """
+    cases, chosen = claim_names(names or [])
+    workers = usable_cores() if jobs is None else at_least_one("--jobs", jobs, "processes")
+    _require_one_of("--engine", engine, ENGINES)
+    require_extras("claims")
+    from meansquare.lab import court
+
+    if judge:
+        return court.show(court.judged(cases, chosen, out), out, console)
+    budget = at_least_one("--budget", budget, "settings to try")
+    seeds = at_least_one("--seeds", seeds, "final runs per optimizer")
+    command = shlex.join(
+        ["meansquare", "claims", *(names or []), *("--out", str(out)),
+         *("--budget", str(budget)), *("--seeds", str(seeds))]
+    )  # fmt: skip
+    means = court.Means(out, workers, engine, command)  # type: ignore[arg-type]
+    campaigns = court.campaigns(chosen, budget, seeds, not names, means)
+    return court.hold(cases, chosen, campaigns, means, console)
+
+
+@app.command("new-task")
+def new_task(file: Annotated[Path, typer.Argument(help="The Python file to write.")]) -> int:
+    """Write a task of your own to begin with: a model, data and a loss."""
+    from meansquare.lab.files import create_new_file
+
+    if file.suffix != ".py":
+        raise LabError(f"{file} must end with .py; a task is a Python file.")
+    source = Path(__file__).with_name("tasks") / "starting_point.py"
+    create_new_file(file, source.read_bytes())
+    console.print(
+        f"{file} is written; change it, then: meansquare compare {file}",
+        highlight=False,
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -165,44 +265,24 @@ def recipes(
     return 0
 
 
-def _names(
-    option: str,
-    noun: str,
-    text: str,
-    known: Iterable[str],
-    allowed: Callable[[str], bool] = lambda name: False,
-) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    known = list(known)
-    for name in names:
-        if name not in known and not allowed(name):
-            raise LabError(f"{option}: no {noun} is called {name!r}; {_suggest(name, known)}")
-        if names.count(name) > 1:
-            raise LabError(f"{option}: {name!r} is named twice; name each {noun} once.")
-    return names
+def _epochs(names: Sequence[str], epochs: int | None) -> dict[str, int]:
+    if epochs is not None:
+        return dict.fromkeys(names, at_least_one("--epochs", epochs, "epochs"))
+    from meansquare.lab.tasks.named import epochs_of
+
+    return {name: epochs_of(name) for name in names}
 
 
-def _suggest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    choices = f"choose from {', '.join(known)}."
-    return f"did you mean {near[0]!r}? Otherwise {choices}" if near else choices
-
-
-def _at_least_one(option: str, value: int, what: str) -> int:
-    if value < 1:
-        raise LabError(f"{option} must be at least 1, got {value}; it is the number of {what}.")
-    return value
-
-
-def _require_extras(command: str) -> None:
-    missing = [name for name in EXTRAS if importlib.util.find_spec(name) is None]
-    if missing:
-        raise LabError(f"{command} needs {', '.join(missing)}; run: pip install 'meansquare[lab]'")
+def _require_one_of(option: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise LabError(f"{option} must be {' or '.join(choices)}, got {value!r}.")
 
 
 def _refuse(arguments: Sequence[str], message: str) -> int:
     commands = {
-        command.callback.__name__ for command in app.registered_commands if command.callback
+        command.callback.__name__.replace("_", "-")
+        for command in app.registered_commands
+        if command.callback
     }
     who = " ".join(["meansquare", *(name for name in arguments[:1] if name in commands)])
     print(f"{who}: {' '.join(message.split())}", file=sys.stderr)

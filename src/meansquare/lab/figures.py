@@ -1,85 +1,84 @@
-"""The pictures of the report, drawn 460 px wide so that a phone can show them readably."""
+"""The pictures beside the page, for slides and papers: PNG and SVG, 460 px wide, on white."""
 
 from __future__ import annotations
 
 import io
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 
+import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from meansquare.lab.compare import Arm, TaskSummary
-from meansquare.lab.looks import HEIGHT, INK, OURS, STYLE, WIDTH, look_of
-from meansquare.lab.wording import number, rate
+from meansquare.lab.compare import Arm, Summary, TaskSummary
+from meansquare.lab.ground import Ground, ground_of
+from meansquare.lab.looks import HEIGHT, INK, OURS, SOFT, STYLE, WIDTH, look_of
+
+Fill = Callable[[Axes, TaskSummary], None]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure as files and as an inline element; `alt` says what it shows without eyes."""
+    """One figure as files."""
 
     name: str
     title: str
-    caption: str
-    alt: str
-    svg: str
+    svg: bytes
     png: bytes
 
 
 def draw(task: TaskSummary) -> list[Picture]:
-    """The four pictures of a task."""
+    """A task's curves, learning rates and results; for a surface, the ways over it too."""
+    ground = ground_of(task.facts["name"]) if task.facts["kind"] == "surface" else None
+    drawings: list[tuple[str, str, Fill]] = [
+        ("curves", "Learning curves", _draw_curves),
+        ("rates", "Learning rates", _draw_rates),
+        ("results", "Results", _draw_results),
+    ]
+    if ground is not None:
+        drawings.append(("ways", "Ways", lambda axes, task: _draw_ways(axes, task, ground)))
+    stem = file_stem(task.facts["name"])
     return [
-        _picture(task, "loss", "Training loss", _draw_loss, LOSS_CAPTION),
-        _picture(task, "rates", "Learning-rate sensitivity", _draw_rates, RATES_CAPTION),
-        _picture(task, "quality", "Final quality", _draw_quality, QUALITY_CAPTION),
-        _picture(task, "time", "Time inside the optimizer", _draw_time, TIME_CAPTION),
+        _picture(f"{stem}-{kind}", title, lambda axes, fill=fill: fill(axes, task))
+        for kind, title, fill in drawings
     ]
 
 
-LOSS_CAPTION = (
-    "Mean over seeds of the loss during each epoch; the band spans the lowest and the highest "
-    "seed. A cross marks where a seed diverged."
-)
-RATES_CAPTION = (
-    "Validation loss after tuning with each rate; a ring marks the chosen one, a cross at the top "
-    "a run that diverged. A wide valley forgives a bad guess."
-)
-QUALITY_CAPTION = (
-    "Every seed (faint), the mean and its 95 % bootstrap interval on the test split. Where "
-    "intervals overlap the result is a tie. Dashed: baselines that fall in this range."
-)
-TIME_CAPTION = "Median time of one optimizer.step(), and its share of the training time."
+def draw_profile(summary: Summary) -> Picture:
+    """How many tasks each optimizer brings to their target within a multiple of the fastest."""
+    return _picture(
+        "performance-profile", "Performance profile", lambda axes: _draw_profile(axes, summary)
+    )
 
 
-def _picture(
-    task: TaskSummary,
-    kind: str,
-    title: str,
-    fill: Callable[[Axes, TaskSummary], None],
-    caption: str,
-) -> Picture:
-    name = f"{task.facts['name']}-{kind}"
+def file_stem(name: str) -> str:
+    """A task's name as part of a file's; one that had to be changed gets a digest to stay apart."""
+    safe = re.sub(r"[^\w.-]+", "-", name).strip("-.")[-60:]
+    return safe if safe == name else f"{safe}-{zlib.crc32(name.encode()):08x}"
+
+
+def _picture(name: str, title: str, fill: Callable[[Axes], None]) -> Picture:
     with _canvas() as (figure, axes):
-        fill(axes, task)
-        svg, png = _save(figure, "svg"), _save(figure, "png")
-    alt = f"{title}, {task.facts['title']}. {_ALT[kind](task)}"
-    return Picture(name, title, caption, alt, _inline(svg.decode(), name), png)
+        fill(axes)
+        return Picture(name, title, _save(figure, "svg"), _save(figure, "png"))
 
 
 @contextmanager
 def _canvas() -> Iterator[tuple[Figure, Axes]]:
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
+        figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT))
         try:
             yield figure, axes
         finally:
@@ -89,79 +88,70 @@ def _canvas() -> Iterator[tuple[Figure, Axes]]:
 def _save(figure: Figure, kind: str) -> bytes:
     target = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    figure.savefig(target, format=kind, dpi=144, metadata=metadata)
+    figure.savefig(target, format=kind, dpi=144, metadata=metadata, bbox_inches="tight")
     return target.getvalue()
 
 
-def _inline(svg: str, name: str) -> str:
-    """The bare element, with ids that stay unique when several pictures share a page."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'href="#', f'href="#{name}-', svg)
-    svg = re.sub(r"url\(#", f"url(#{name}-", svg)
-    return svg.strip()
-
-
-def _draw_loss(axes: Axes, task: TaskSummary) -> None:
+def _draw_curves(axes: Axes, task: TaskSummary) -> None:
     for arm in _ours_last(task.arms):
-        look = look_of(arm.optimizer)
-        columns = list(zip(*arm.curves, strict=False))
-        epochs = range(1, len(columns) + 1)
-        means = [math.fsum(column) / len(column) for column in columns]
-        axes.fill_between(
-            epochs,
-            list(map(min, columns)),
-            list(map(max, columns)),
-            color=look.color,
-            alpha=0.16,
-            lw=0,
-        )
-        axes.plot(epochs, means, color=look.color, lw=_line_width(arm), zorder=_order(arm))
+        kept = [curve.validation_metric for curve in arm.curves]
+        longest = max(map(len, kept), default=0)
+        columns = [[c[i] for c in kept if i < len(c)] for i in range(longest)]
+        periods, color = range(1, longest + 1), look_of(arm.optimizer).color
+        lows, highs = [min(column) for column in columns], [max(column) for column in columns]
+        axes.fill_between(periods, lows, highs, color=color, alpha=0.13, lw=0)
+        # A mean of those that are left would hide that one is lost.
+        whole = [math.fsum(c) / len(c) for c in columns if len(c) == len(kept)]
+        axes.plot(range(1, len(whole) + 1), whole, **_line(arm), markevery=max(1, longest // 6))
         for curve, score in zip(arm.curves, arm.scores, strict=True):
-            if score is None and curve:
-                axes.plot(len(curve), curve[-1], "x", color=look.color, ms=8, mew=2, zorder=6)
-    axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
+            if score is None and curve.validation_metric:
+                end = len(curve.validation_metric), curve.validation_metric[-1]
+                axes.plot(*end, "x", color=color, ms=8, mew=2, zorder=6)
+    facts = task.facts
+    axes.set(xlabel=facts["epoch"], ylabel=f"validation, {facts['unit']}", yscale=facts["scale"])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _number_log_axis(axes)
-    _legend(axes, task.arms, markers=False)
+    for at in facts["events"].values():
+        axes.axvline(at, color=INK, lw=1.2, ls=":", zorder=1)
+    if task.target is not None:
+        axes.axhline(task.target, color=SOFT, lw=1.1, ls=(0, (5, 4)), zorder=1)
+    _legend(axes, task.arms)
 
 
 def _draw_rates(axes: Axes, task: TaskSummary) -> None:
-    finite = [trial.loss for arm in task.arms for trial in arm.trials if trial.loss is not None]
-    # Runs that blew up without diverging would flatten every valley: the axis ends above the start.
-    ceiling = min(max(finite), 30 * min(finite)) * 1.6 if finite else 1.0
+    finite = [trial.loss for arm in task.arms for trial in arm.tried if trial.loss is not None]
+    log = bool(finite) and min(finite) > 0
+    joined = all(len(arm.settings or ()) < 2 for arm in task.arms)
     for arm in _ours_last(task.arms):
-        look = look_of(arm.optimizer)
-        losses = [math.nan if t.loss is None else t.loss for t in arm.trials]
-        rates = [trial.lr for trial in arm.trials]
-        axes.plot(
-            rates, losses, color=look.color, marker=look.marker, ms=5, lw=_line_width(arm),
-            zorder=_order(arm),
-        )  # fmt: skip
-        chosen = [(t.lr, t.loss) for t in arm.trials if t.lr == arm.lr and t.loss is not None]
-        for lr, loss in chosen:
-            axes.plot(lr, loss, "o", mfc="none", mec=look.color, ms=13, mew=2, zorder=7)
+        losses = [math.nan if t.loss is None else t.loss for t in arm.tried]
+        line: dict[str, Any] = _line(arm) | ({} if joined else {"ls": "none"})
+        axes.plot([trial.lr for trial in arm.tried], losses, **line)
+        chosen = [t.loss for t in arm.tried if t.lr == arm.lr and t.loss is not None]
+        if arm.lr is not None and chosen:
+            color = look_of(arm.optimizer).color
+            axes.plot(arm.lr, min(chosen), "o", mfc="none", mec=color, ms=13, mew=2, zorder=7)
     _cross_diverged_rates(axes, task.arms)
-    axes.set(xlabel="learning rate", ylabel="validation loss", xscale="log", yscale="log")
-    axes.set_ylim(top=ceiling)
-    _number_log_axis(axes)
-    _legend(axes, task.arms, markers=True)
+    axes.set(xlabel="learning rate", ylabel="validation loss", xscale="log")
+    if log:
+        axes.set_yscale("log")
+        # Runs that blew up without diverging would flatten every valley.
+        axes.set_ylim(top=min(max(finite), 30 * min(finite)) * 1.6)
+        _number_log_axis(axes)
+    _legend(axes, task.arms)
 
 
 def _cross_diverged_rates(axes: Axes, arms: Sequence[Arm]) -> None:
-    lost = [(trial.lr, arm) for arm in arms for trial in arm.trials if trial.loss is None]
+    lost = [(trial.lr, arm) for arm in arms for trial in arm.tried if trial.loss is None]
     for index, (lr, arm) in enumerate(lost):
         # One below the other: every optimizer that diverged at this rate stays visible.
         above = sum(earlier == lr for earlier, _ in lost[:index])
         axes.annotate(
             "\N{MULTIPLICATION SIGN}", (lr, 1.0), xycoords=("data", "axes fraction"),
-            xytext=(0, -14 * above), textcoords="offset points", ha="center", va="center",
-            color=look_of(arm.optimizer).color, fontsize=19, fontweight="bold",
+            xytext=(0, -13 * above), textcoords="offset points", ha="center", va="center",
+            color=look_of(arm.optimizer).color, fontsize=17, fontweight="bold",
         )  # fmt: skip
 
 
-def _draw_quality(axes: Axes, task: TaskSummary) -> None:
+def _draw_results(axes: Axes, task: TaskSummary) -> None:
     rows = list(reversed(task.ranked))
     for height, arm in enumerate(rows):
         look = look_of(arm.optimizer)
@@ -171,17 +161,20 @@ def _draw_quality(axes: Axes, task: TaskSummary) -> None:
             axes.plot(arm.interval, [height] * 2, color=look.color, lw=5, solid_capstyle="round")
             axes.plot(arm.mean, height, look.marker, color=look.color, ms=11, mec="white", mew=1.5)
         else:
+            lost = f"{arm.diverged_seeds} of {len(arm.scores)} diverged"
+            empty = "diverged" if arm.tried and arm.settings is None else "not run yet"
             axes.annotate(
-                f"{arm.diverged_seeds} of {len(arm.scores)} diverged" if arm.scores else "diverged",
-                (0.5, height), xycoords=("axes fraction", "data"), ha="center", va="center",
+                lost if arm.scores else empty, (0.5, height), ha="center", va="center",
+                xycoords=("axes fraction", "data"),
             )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [arm.label for arm in rows])
+    axes.set_yticks(range(len(rows)), [f"{arm.label}, {arm.verdict}" for arm in rows])
     axes.set_ylim(-0.6, len(rows) - 0.3)
     better = "higher" if task.facts["higher_is_better"] else "lower"
     axes.set_xlabel(f"{task.facts['metric']}, {task.facts['unit']} ({better} is better)")
     axes.grid(axis="y", visible=False)
     _mark_baselines(axes, task)
-    _emphasise_ours(axes, rows)
+    for text, arm in zip(axes.get_yticklabels(), rows, strict=True):
+        text.set_fontweight("bold" if arm.optimizer == OURS else "normal")
 
 
 def _mark_baselines(axes: Axes, task: TaskSummary) -> None:
@@ -202,45 +195,63 @@ def _mark_baselines(axes: Axes, task: TaskSummary) -> None:
         )  # fmt: skip
 
 
-def _draw_time(axes: Axes, task: TaskSummary) -> None:
-    timed = [arm for arm in task.arms if arm.step_us is not None]
-    rows = sorted(timed, key=lambda arm: -(arm.step_us or 0.0))
-    longest = max((arm.step_us or 0.0 for arm in rows), default=1.0)
-    for height, arm in enumerate(rows):
-        time, share = arm.step_us or 0.0, arm.optimizer_share or 0.0
-        axes.barh(height, time, color=look_of(arm.optimizer).color, height=0.56)
-        axes.annotate(
-            f"{time:.0f} µs, {100 * share:.0f} %", (time, height), xytext=(6, 0),
-            textcoords="offset points", va="center",
+def _draw_ways(axes: Axes, task: TaskSummary, ground: Ground) -> None:
+    left, right, bottom, top = ground.window
+    side = ground.values.shape
+    across, up = np.linspace(left, right, side[1]), np.linspace(bottom, top, side[0])
+    axes.contour(across, up, ground.values, levels=ground.levels, colors="#b4bfca", linewidths=0.8)
+    for arm in _ours_last(task.arms):
+        ways = [c.series for c in arm.curves if {"x", "y"} <= c.series.keys()]
+        if ways:
+            every = max(1, len(ways[0]["x"]) // 8)
+            axes.plot(ways[0]["x"], ways[0]["y"], **_line(arm), markevery=every)
+    if ground.optimum is not None:
+        axes.plot(*ground.optimum, "*", color=INK, ms=13, mec="white", zorder=8)
+    axes.set(xlim=(left, right), ylim=(bottom, top), xlabel="x", ylabel="y")
+    axes.grid(visible=False)
+    _legend(axes, task.arms)
+
+
+def _draw_profile(axes: Axes, summary: Summary) -> None:
+    longest = max((r for s in summary.standings for r in s.ratios if r is not None), default=1.0)
+    end = 1.1 * max(longest, 1.5)
+    for standing in sorted(summary.standings, key=lambda s: s.optimizer == OURS):
+        ratios = sorted(ratio for ratio in standing.ratios if ratio is not None)
+        shares = [sum(r <= ratio for r in ratios) / len(standing.ratios) for ratio in ratios]
+        at_once = sum(ratio <= 1.0 for ratio in ratios) / len(standing.ratios)
+        look, ours = look_of(standing.optimizer), standing.optimizer == OURS
+        axes.step(
+            [1.0, *ratios, end], [at_once, *shares, shares[-1] if shares else 0.0], where="post",
+            color=look.color, ls=_dashes(look.dash), marker=look.marker, ms=5,
+            lw=3.0 if ours else 1.8, label=standing.label,
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [arm.label for arm in rows])
-    axes.set_xlim(0, 1.42 * longest)
-    axes.set_xlabel("µs per step, and share of training time")
-    axes.grid(axis="y", visible=False)
-    _emphasise_ours(axes, rows)
+    axes.set(xscale="log", xlim=(1.0, end), ylim=(0, 1.03))
+    axes.set(xlabel="steps to the target, times the fastest", ylabel="share of tasks")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.legend(frameon=False, fontsize=10.5, ncols=3, loc="lower left", bbox_to_anchor=(-0.02, 1))
 
 
-def _legend(axes: Axes, arms: Sequence[Arm], markers: bool) -> None:
-    handles = [
-        Line2D(
-            [], [], color=look_of(arm.optimizer).color, lw=_line_width(arm), label=arm.label, ms=5,
-            marker=look_of(arm.optimizer).marker if markers else "",
-        )
-        for arm in arms
-    ]  # fmt: skip
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
-    figure.legend(
-        handles=handles, loc="outside upper left", ncols=3, frameon=False, handlelength=1.6,
-        columnspacing=1.4, borderpad=0.1,
+def _dashes(dash: Sequence[float]) -> str | tuple[int, tuple[float, ...]]:
+    # In units of the line's width, where the page's are pixels.
+    return (0, tuple(length / 1.6 for length in dash)) if dash else "-"
+
+
+def _line(arm: Arm) -> dict[str, Any]:
+    look, ours = look_of(arm.optimizer), arm.optimizer == OURS
+    return {
+        "color": look.color, "marker": look.marker, "ls": _dashes(look.dash), "ms": 5,
+        "lw": 3.0 if ours else 1.8, "zorder": 5 if ours else 3,
+    }  # fmt: skip
+
+
+def _legend(axes: Axes, arms: Sequence[Arm]) -> None:
+    handles = [Line2D([], [], label=arm.label, **_line(arm)) for arm in arms]
+    axes.legend(
+        handles=handles, frameon=False, fontsize=10.5, ncols=3, loc="lower left",
+        bbox_to_anchor=(-0.02, 1), handlelength=2.6, columnspacing=1.2,
     )  # fmt: skip
-
-
-def _emphasise_ours(axes: Axes, rows: Sequence[Arm]) -> None:
-    for label, arm in zip(axes.get_yticklabels(), rows, strict=True):
-        label.set_color(INK)
-        label.set_fontweight("bold" if arm.optimizer == OURS else "normal")
-    axes.tick_params(axis="y", length=0)
 
 
 def _number_log_axis(axes: Axes) -> None:
@@ -253,34 +264,3 @@ def _number_log_axis(axes: Axes) -> None:
 
 def _ours_last(arms: Sequence[Arm]) -> list[Arm]:
     return sorted(arms, key=lambda arm: arm.optimizer == OURS)
-
-
-def _line_width(arm: Arm) -> float:
-    return 3.0 if arm.optimizer == OURS else 1.8
-
-
-def _order(arm: Arm) -> float:
-    return 5 if arm.optimizer == OURS else 3
-
-
-def _each(task: TaskSummary, say: Callable[[Arm], str]) -> str:
-    return "; ".join(f"{arm.label} {say(arm)}" for arm in task.ranked) + "."
-
-
-_ALT: dict[str, Callable[[TaskSummary], str]] = {
-    "loss": lambda task: _each(
-        task, lambda a: f"ends at {number(_last_mean(a))}" if a.curves else "has no run"
-    ),
-    "rates": lambda task: _each(task, lambda a: f"is best at {rate(a.lr)}"),
-    "quality": lambda task: _each(
-        task, lambda a: "diverged" if a.mean is None else f"reaches {number(a.mean)}"
-    ),
-    "time": lambda task: _each(
-        task, lambda a: "has no run" if a.step_us is None else f"takes {a.step_us:.0f} µs per step"
-    ),
-}
-
-
-def _last_mean(arm: Arm) -> float:
-    ends = [curve[-1] for curve in arm.curves if curve]
-    return math.fsum(ends) / len(ends) if ends else math.nan

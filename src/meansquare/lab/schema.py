@@ -7,15 +7,20 @@ from dataclasses import fields
 from typing import Any, get_args
 
 from meansquare.lab.setups import is_setup
+from meansquare.lab.space import Axis, Search
 from meansquare.lab.study import Phase
-from meansquare.lab.tasks import TASKS, Facts, SplitName
+from meansquare.lab.tasks import KINDS, Facts
+from meansquare.lab.tasks.named import is_task
 from meansquare.settings import shown
 
 # Larger than float32 and any patience: beyond, sums overflow and labels fill the pictures.
 LARGEST, LONGEST_TIME = 1e40, 1e12
 MOST, MOST_SEEDS, LONGEST = 2**53, 100_000, 10_000  # of counts, of seeds, of letters in a text
 STATUSES = ("ok", "diverged")
-CURVES = ("train_loss", "validation_loss", "validation_metric")
+CURVES = (
+    "train_loss", "validation_loss", "validation_metric", "steps_at", "optimizer_seconds_at",
+    "training_seconds_at",
+)  # fmt: skip
 _MARKUP = set("$[\\")  # a label is drawn and printed, where these begin formulas and styles
 
 Accepts = Callable[[Any], bool]
@@ -52,8 +57,8 @@ def header_fault(header: Mapping[str, Any]) -> str | None:
 def _disagreement(protocol: Mapping[str, Any]) -> str | None:
     if protocol["epochs"].keys() != set(protocol["tasks"]):
         return "epochs are not those of its tasks"
-    if protocol["budget"] != len(protocol["learning_rates"]):
-        return "budget is not the number of its learning rates"
+    if protocol["axes"].keys() != set(protocol["optimizers"]):
+        return "axes are not those of its optimizers"
     return None
 
 
@@ -67,6 +72,10 @@ def _is_number(value: Any) -> bool:
 
 def _is_size(value: Any) -> bool:
     return _is_number(value) and value >= 0
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
 
 
 def _is_time(value: Any) -> bool:
@@ -112,24 +121,37 @@ def _object(accepts: Mapping[str, Accepts]) -> Accepts:
     return lambda value: fault(value, accepts) is None
 
 
+AXIS: Mapping[str, Accepts] = dict.fromkeys(
+    (field.name for field in fields(Axis)), _is_positive
+) | {
+    "name": _is_label,
+    "of": lambda value: value in ("value", "one minus"),
+}
 PROTOCOL: Mapping[str, Accepts] = {
-    "tasks": _some_of(lambda name: isinstance(name, str) and name in TASKS),
+    "tasks": _some_of(lambda name: isinstance(name, str) and is_task(name)),
     "optimizers": _some_of(lambda name: isinstance(name, str) and is_setup(name)),
     "budget": _is_count,
     "seeds": lambda value: _is_count(value) and 0 < value <= MOST_SEEDS,
     "epochs": _dict_of(lambda value: _is_count(value) and value > 0),
-    "learning_rates": _some_of(lambda value: _is_number(value) and value > 0),
+    "search": lambda value: value in get_args(Search),
+    "rates": lambda value: _list_of(_is_positive)(value) and len(value) == 2,
+    "axes": _dict_of(_list_of(_object(AXIS))),
     "tuning_seed": _is_count,
-    "divergence_multiple": _is_size,
+    "most_widenings": _is_count,
 }
 FACTS: Mapping[str, Accepts] = dict.fromkeys((field.name for field in fields(Facts)), _is_label) | {
     "model": _is_text,
     "parameters": _is_count,
     "batch_size": _is_count,
-    "sizes": _object(dict.fromkeys(get_args(SplitName), _is_count)),
+    "kind": lambda value: value in KINDS,
+    "sizes": _dict_of(_is_count),
     "higher_is_better": lambda value: isinstance(value, bool),
-    "baselines": lambda value: bool(value) and _dict_of(_is_number)(value),
+    "baselines": _dict_of(_is_number),
     "notes": _is_text,
+    "target": _or_none(_is_number),
+    "events": _dict_of(_is_size),
+    "blow_up": _or_none(_is_positive),
+    "scale": lambda value: value in ("linear", "log"),
 }
 SETUP: Mapping[str, Accepts] = {"label": _is_label, "call": _is_text}
 MACHINE: Mapping[str, Accepts] = {
@@ -146,19 +168,22 @@ RUN: Mapping[str, Accepts] = {
     "phase": lambda value: value in get_args(Phase),
     "task": _is_text,
     "optimizer": _is_text,
-    "lr": _is_number,
+    "settings": lambda value: _dict_of(_is_number)(value) and value.get("lr", 0) > 0,
     "seed": _is_count,
     "epochs": _is_count,
     "status": lambda value: value in STATUSES,
     "diverged_at": _or_none(_is_count),
-    "first_loss": _is_size,
-    "train_loss": _list_of(_is_size),
-    "validation_loss": _list_of(_is_size),
+    "train_loss": _list_of(_is_number),
+    "validation_loss": _list_of(_is_number),
     "validation_metric": _list_of(_is_number),
     "test_metric": _or_none(_is_number),
+    "series": _dict_of(_list_of(_is_number)),
     "steps": _is_count,
+    "steps_at": _list_of(_is_count),
     "step_us": _is_time,
     "optimizer_seconds": _is_time,
+    "optimizer_seconds_at": _list_of(_is_time),
     "training_seconds": _is_time,
+    "training_seconds_at": _list_of(_is_time),
     "made_by": _object(MADE_BY),
 }

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from meansquare.lab.setups import setup_of
+from meansquare.lab.space import (
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    Search,
+    Settings,
+    beyond,
+    even_rates,
+    points,
+)
 
 Phase = Literal["tune", "final"]
+Edge = Literal["lowest", "highest"]
+Place = tuple[str, str]
 
-LOWEST_EXPONENT, HIGHEST_EXPONENT = -3.5, 0.5
 TUNING_SEED = 0
-# RMSProp's undebiased first step, 10 * lr, multiplies the first loss by up to 30 in runs that
-# recover, and runs past 1000 never learned anything (measured on both tasks).
-DIVERGENCE_MULTIPLE = 1000.0
+MOST_WIDENINGS = 3  # of a space whose best point stays at its border
+EVERY_SETTING_FROM = 16  # trials on: fewer are spent on the learning rate alone
+
+
+class Trial(NamedTuple):
+    """A point of the search space and its rate, by which the border is told."""
+
+    rate: float
+    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -24,9 +43,18 @@ class Plan:
     phase: Phase
     task: str
     optimizer: str
-    lr: float
+    settings: Settings
     seed: int
     epochs: int
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return key_of(self.phase, self.task, self.optimizer, self.settings, self.seed)
+
+
+def key_of(phase: str, task: str, optimizer: str, settings: Settings, seed: int) -> tuple[Any, ...]:
+    """What tells a run from all others of its study."""
+    return (phase, task, optimizer, tuple(sorted(settings.items())), seed)
 
 
 @dataclass(frozen=True)
@@ -38,27 +66,25 @@ class Study:
     budget: int
     seeds: int
     epochs: Mapping[str, int]
-
-    @property
-    def learning_rates(self) -> tuple[float, ...]:
-        """`budget` rates, evenly spaced in log10 over the same range for every optimizer."""
-        if self.budget == 1:
-            exponents = [(LOWEST_EXPONENT + HIGHEST_EXPONENT) / 2]
-        else:
-            spacing = (HIGHEST_EXPONENT - LOWEST_EXPONENT) / (self.budget - 1)
-            exponents = [LOWEST_EXPONENT + spacing * index for index in range(self.budget)]
-        return tuple(float(f"{10**exponent:.6g}") for exponent in exponents)
+    search: Search = "lr"
 
     @property
     def protocol(self) -> dict[str, Any]:
         """The study as JSON, with the constants of the lab that it depends on."""
-        return asdict(self) | {
+        return {
             "tasks": list(self.tasks),
             "optimizers": list(self.optimizers),
+            "budget": self.budget,
+            "seeds": self.seeds,
             "epochs": dict(self.epochs),
-            "learning_rates": list(self.learning_rates),
+            "search": self.search,
+            "rates": [LOWEST_RATE, HIGHEST_RATE],
+            "axes": {
+                name: [axis.facts for axis in setup_of(name).axes] if self.search == "all" else []
+                for name in self.optimizers
+            },
             "tuning_seed": TUNING_SEED,
-            "divergence_multiple": DIVERGENCE_MULTIPLE,
+            "most_widenings": MOST_WIDENINGS,
         }
 
     @property
@@ -66,22 +92,59 @@ class Study:
         """The command line that does this study, without the folder."""
         lengths = set(self.epochs.values())
         return (
-            f"meansquare compare --tasks {','.join(self.tasks)}"
-            f" --optimizers {','.join(self.optimizers)} --budget {self.budget}"
-            f" --seeds {self.seeds}" + (f" --epochs {lengths.pop()}" if len(lengths) == 1 else "")
+            f"meansquare compare {' '.join(map(shlex.quote, self.tasks))}"
+            f" --optimizers {','.join(self.optimizers)} --search {self.search}"
+            f" --budget {self.budget} --seeds {self.seeds}"
+            + (f" --epochs {lengths.pop()}" if len(lengths) == 1 else "")
         )
 
-    def tuning(self) -> list[Plan]:
-        """One run per task, optimizer and rate; tasks alternate so that the time left is even."""
-        return [
-            Plan("tune", task, optimizer, lr, TUNING_SEED, self.epochs[task])
-            for lr in self.learning_rates
+    def trials(self, optimizer: str) -> tuple[Trial, ...]:
+        """The first `budget` points of an optimizer's space."""
+        rates = even_rates(self.budget)
+        return self._points(optimizer, rates, 0)
+
+    def wider(self, optimizer: str, known: Sequence[Trial], edge: Edge) -> tuple[Trial, ...]:
+        """A quarter of the budget more, past an edge of the points that are known."""
+        rates = sorted(trial.rate for trial in known)
+        more = beyond(rates, edge, max(1, self.budget // 4))
+        return self._points(optimizer, more, len(known))
+
+    def tuning(self, losses: Mapping[tuple[Any, ...], float | None]) -> list[Plan]:
+        """The tuning runs that are known to be needed, given the losses of those done.
+
+        One per task, optimizer and point; more where all points of a place are done and the best
+        lies at a border. Tasks alternate so that the time left is even.
+        """
+        searched = {
+            (task, optimizer): self.searched(task, optimizer, losses)
             for optimizer in self.optimizers
             for task in self.tasks
+        }
+        most = max(map(len, searched.values()))
+        return [
+            self.tuning_run(place, trials[number])
+            for number in range(most)
+            for place, trials in searched.items()
+            if number < len(trials)
         ]
 
-    def final(self, chosen: Mapping[tuple[str, str], float]) -> list[Plan]:
-        """Paired seeds 1..n at the chosen rates, by (task, optimizer); without a rate, no run."""
+    def searched(
+        self, task: str, optimizer: str, losses: Mapping[tuple[Any, ...], float | None]
+    ) -> list[Trial]:
+        """The points of one place, with those past its border as far as the losses ask for them."""
+        trials = list(self.trials(optimizer))
+        for _ in range(MOST_WIDENINGS):
+            keys = [self.tuning_run((task, optimizer), trial).key for trial in trials]
+            if any(key not in losses for key in keys):
+                break
+            edge = edge_of(trials, [losses[key] for key in keys])
+            if edge is None:
+                break
+            trials += self.wider(optimizer, trials, edge)
+        return trials
+
+    def final(self, chosen: Mapping[Place, Settings]) -> list[Plan]:
+        """Paired seeds 1..n with the chosen settings; without a choice, no run."""
         return [
             Plan("final", task, optimizer, chosen[task, optimizer], seed, self.epochs[task])
             for seed in range(1, self.seeds + 1)
@@ -90,8 +153,37 @@ class Study:
             if (task, optimizer) in chosen
         ]
 
+    def _points(self, optimizer: str, rates: Sequence[float], first: int) -> tuple[Trial, ...]:
+        axes = setup_of(optimizer).axes if self.search == "all" else ()
+        return tuple(map(Trial, rates, points(axes, rates, first)))
+
+    def tuning_run(self, place: Place, trial: Trial) -> Plan:
+        """The run that tries a point."""
+        task, optimizer = place
+        return Plan("tune", task, optimizer, trial.settings, TUNING_SEED, self.epochs[task])
+
+
+def best_of(losses: Sequence[float | None]) -> int | None:
+    """The index of the lowest loss, the first of equal ones; None when all diverged."""
+    found = [(loss, index) for index, loss in enumerate(losses) if loss is not None]
+    return min(found)[1] if found else None
+
+
+def edge_of(trials: Sequence[Trial], losses: Sequence[float | None]) -> Edge | None:
+    """The border at which the best point lies; where all diverged, the lowest."""
+    best = best_of(losses)
+    rates = [trial.rate for trial in trials]
+    if best is None or rates[best] == min(rates):
+        return "lowest"
+    return "highest" if rates[best] == max(rates) else None
+
 
 def fingerprint(protocol: Mapping[str, Any]) -> str:
     """Twelve hex digits that are equal exactly when two protocols are."""
     canonical = json.dumps(protocol, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def places(study: Study) -> Iterator[Place]:
+    """Every task with every optimizer."""
+    return ((task, optimizer) for task in study.tasks for optimizer in study.optimizers)

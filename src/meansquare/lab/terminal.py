@@ -13,7 +13,7 @@ from rich.table import Table
 
 from meansquare.lab import wording
 from meansquare.lab.compare import Summary, TaskSummary
-from meansquare.lab.schedule import Epoch, Event, Finished, Started
+from meansquare.lab.schedule import Epoch, Event, Finished, Lost, Started
 from meansquare.lab.setups import setup_of
 from meansquare.lab.study import Plan
 
@@ -29,6 +29,7 @@ class Display:
 
     def __init__(self, console: Console, plans: Sequence[Plan], jobs: int) -> None:
         self._console = console
+        self._known = {plan.key for plan in plans}
         self._runs, self._done = len(plans), 0
         self._epochs, self._trained = sum(plan.epochs for plan in plans), 0
         self._began = self._printed = time.monotonic()
@@ -43,6 +44,13 @@ class Display:
             Group(self._overall, self._workers), console=console, transient=True, auto_refresh=True
         )
 
+    def expect(self, plans: Sequence[Plan]) -> None:
+        """Count in runs that were not known of before: points past a border."""
+        tuning = [plan for plan in plans if plan.phase == "tune" and plan.key not in self._known]
+        self._runs += len(tuning)
+        self._epochs += sum(plan.epochs for plan in tuning)
+        self._overall.update(TaskID(0), total=self._epochs)
+
     def show(self, event: Event) -> None:
         """Take in one event of the crew."""
         if isinstance(event, Started):
@@ -56,6 +64,10 @@ class Display:
             self._done += 1
             # A diverged run stops early: the epochs it did not need count as done.
             self._trained += event.plan.epochs - len(event.record.train_loss)
+        elif isinstance(event, Lost):
+            self._console.print(
+                f"A training process ended ({event.how}); its run is done again.", highlight=False
+            )
         self._refresh()
 
     def _refresh(self) -> None:
@@ -120,4 +132,4 @@ def _table(task: TaskSummary) -> Table:
 def _describe(plan: Plan) -> str:
     label = setup_of(plan.optimizer).label
     aim = "tuning" if plan.phase == "tune" else f"seed {plan.seed}"
-    return f"{plan.task:7} {label:17} lr {plan.lr:<9.3g} {aim:8}"
+    return f"{plan.task:14} {label:17} lr {plan.settings['lr']:<9.3g} {aim:8}"
