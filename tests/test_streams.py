@@ -14,7 +14,14 @@ from meansquare.lab.setups import SETUPS
 from meansquare.lab.study import Plan
 from meansquare.lab.tasks import TASKS
 from meansquare.lab.tasks.named import load_task
-from meansquare.lab.tasks.streams import SOURCES, Learning, Source, as_arrays, standardised
+from meansquare.lab.tasks.streams import (
+    SOURCES,
+    Learning,
+    Source,
+    _baselines,
+    as_arrays,
+    standardised,
+)
 
 NAMES = list(SOURCES)
 RIVERS = {
@@ -83,14 +90,16 @@ def test_what_comes_later_changes_nothing_before(name):
     assert losses[0][150] != losses[1][150]
 
 
-def test_an_example_is_predicted_before_it_is_learned():
-    source = SOURCES["sea"]
-    problem = Learning(source, 1)
-    fresh = Learning(source, 1)
-    first = next(problem.losses())
-    assert first.item() == problem.log_losses[0]
-    inputs = fresh._inputs[0]
-    assert problem.hits[0] == bool(fresh._signs[0] * fresh.model(inputs)[0] > 0)
+def test_an_example_is_predicted_with_the_weights_before_its_step():
+    problem = Learning(SOURCES["sea"], 1)
+    optimizer = torch.optim.SGD(problem.parameters(), 0.1)
+    for at, loss in enumerate(problem.losses()):
+        margin = problem._signs[at] * problem.model(problem._inputs[at])[0]
+        assert loss.item() == torch.nn.functional.softplus(-margin).item()
+        assert (problem.hits[at], problem.log_losses[at]) == (margin.item() > 0, loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 def test_features_are_standardised_by_what_was_seen():
@@ -141,6 +150,13 @@ def test_what_is_reported_is_the_share_of_right_predictions_after_the_first_drif
     assert problem.test() == 50.0
     problem.log_losses = [1.0] * 300 + [3.0] * 300
     assert problem.validate() == (2.0, 0.0)
+
+
+def test_baselines_know_no_label_before_they_tell_it():
+    examples = [({0: 0.0}, at % 2 == 0) for at in range(100)]
+    baselines = _baselines(examples, ())
+    assert baselines["the class before"] == 0.0
+    assert baselines["always the commonest class so far"] == 0.0
 
 
 def test_drifts_are_told_in_periods():
