@@ -32,6 +32,7 @@ REFUSALS = {
     ("compare", "--time-budget", "soon"): "--time-budget must be a time such as 90s, 15m or 1.5h",
     ("compare", "mine.py"): "cannot import mine.py (ImportError: no file",
     ("compare", "images:here"): "images:here",
+    ("compare", "phishing", "--epochs", "11"): "phishing ends after 10 periods; ask for 10",
     ("claims", "everything"): "no claim is called 'everything'",
     ("new-task", "mine.txt"): "mine.txt must end with .py",
     ("train",): "No such command 'train'",

@@ -13,6 +13,7 @@ from meansquare.lab.claims import CLAIMS
 from meansquare.lab.cli import main
 from meansquare.lab.setups import USUAL
 from meansquare.lab.tasks import TASKS
+from meansquare.lab.tasks.named import load_task
 
 RAVINE = CLAIMS["momentum-ravine"]
 
@@ -108,6 +109,11 @@ def test_all_claims_train_the_usual_optimizers_on_every_task(tmp_path):
     assert campaigns["styles"].study.optimizers == ("torch", "sb3")
     assert {"river-sgd", "sgd", "river-rmsprop"} <= set(campaigns["river"].study.optimizers)
     assert {one.study.search for name, one in campaigns.items() if name != "usual"} == {"lr"}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_states_its_target_so_that_more_optimizers_change_no_verdict(name):
+    assert load_task(name).facts.target is not None
 
 
 def test_a_stopped_campaign_says_the_command_that_goes_on(held, capsys, monkeypatch):

@@ -271,7 +271,7 @@ def test_the_page_shows_the_example_as_it_is():
 
 def test_the_lab_takes_it_by_name(tmp_path):
     names = f"rmsprop,{EXAMPLE}:Lion"
-    few = ("--tasks", "digits", "--budget", 1, "--seeds", 1, "--epochs", 1, "--jobs", 1)
+    few = ("digits", "--budget", 1, "--seeds", 1, "--epochs", 1, "--jobs", 1)
     done = meansquare("compare", "--out", tmp_path / "run", "--optimizers", names, *few)
     assert done.returncode == 0, done.stderr
     assert "Lion" in (tmp_path / "run" / "report.html").read_text()

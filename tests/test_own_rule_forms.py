@@ -104,7 +104,7 @@ def test_the_lab_refuses_what_it_cannot_import_and_writes_nothing(name, tmp_path
 def test_the_lab_does_not_go_on_with_another_rule_in_the_same_file(tmp_path):
     rule = tmp_path / "mine.py"
     rule.write_text(EXAMPLE.read_text())
-    few = ("--tasks", "digits", "--budget", 1, "--seeds", 1, "--epochs", 1, "--jobs", 1)
+    few = ("digits", "--budget", 1, "--seeds", 1, "--epochs", 1, "--jobs", 1)
     call = ("compare", "--out", tmp_path / "run", "--optimizers", "mine.py:Lion", *few)
     assert meansquare(*call, cwd=tmp_path).returncode == 0
     assert meansquare(*call, cwd=tmp_path).returncode == 0

@@ -266,11 +266,11 @@ def recipes(
 
 
 def _epochs(names: Sequence[str], epochs: int | None) -> dict[str, int]:
-    if epochs is not None:
-        return dict.fromkeys(names, at_least_one("--epochs", epochs, "epochs"))
     from meansquare.lab.tasks.named import epochs_of
 
-    return {name: epochs_of(name) for name in names}
+    if epochs is not None:
+        at_least_one("--epochs", epochs, "epochs")
+    return {name: epochs_of(name, epochs) for name in names}
 
 
 def _require_one_of(option: str, value: str, choices: Sequence[str]) -> None:

@@ -26,8 +26,13 @@ def is_task(name: str) -> bool:
     return name in TASKS or _named(name) is not None
 
 
-def epochs_of(name: str) -> int:
-    """How many periods a task trains for unless told otherwise."""
+def epochs_of(name: str, asked: int | None = None) -> int:
+    """How many periods a task trains for: as many as asked, of a stream no more than there are."""
+    if asked is not None:
+        if name in TASKS and TASKS[name].kind == "stream" and asked > TASKS[name].epochs:
+            most = TASKS[name].epochs
+            raise LabError(f"--epochs: {name} ends after {most} periods; ask for {most} at most.")
+        return asked
     if name in TASKS:
         return TASKS[name].epochs
     named = _require(name)
