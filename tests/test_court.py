@@ -5,12 +5,12 @@ import json
 
 import pytest
 from conftest import meansquare
-from meansquare.lab.exact import CASES
 from test_cli import refusal
 
 from meansquare.lab import court, record
 from meansquare.lab.claims import CLAIMS
 from meansquare.lab.cli import main
+from meansquare.lab.exact import CASES
 from meansquare.lab.setups import USUAL
 from meansquare.lab.tasks import TASKS
 from meansquare.lab.tasks.named import load_task

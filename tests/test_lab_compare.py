@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FACTS
+from conftest import FACTS, RUN
 
 import meansquare.lab
 from meansquare.lab import record, wording
@@ -183,3 +183,15 @@ def test_a_run_that_blows_up_is_recorded_as_diverged(digits):
     assert (made.status, made.test_metric) == ("diverged", None)
     assert made.diverged_at == made.steps > 0
     assert record.decode(record.encode(made)) == made
+
+
+def test_a_unit_that_is_none_is_not_shown():
+    assert wording.measured_in({"unit": "%"}, ", ") == ", %"
+    assert wording.measured_in({"unit": wording.NO_UNIT}, ", ") == ""
+
+
+def test_updates_per_second_are_those_of_the_median_run(tuned, ended):
+    runs = [tuned("sgd", LOW, 1.0), *ended("sgd", LOW, 9.0, 9.5, 9.1)]
+    (arm,) = [arm for name, arm in arms_of(*runs).items() if name == "sgd"]
+    assert arm.updates_per_second == RUN["steps_at"][-1] / RUN["training_seconds_at"][-1]
+    assert wording.pace(arm) == "400"

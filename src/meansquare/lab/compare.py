@@ -80,6 +80,13 @@ class Arm:
         return self.settings["lr"] if self.settings else None
 
     @property
+    def updates_per_second(self) -> float | None:
+        """The median of the final runs, over model and optimizer together."""
+        whole = [(c.steps_at[-1], c.training_seconds_at[-1]) for c in self.curves if c.steps_at]
+        paces = [steps / seconds for steps, seconds in whole if seconds]
+        return plain.median(paces) if paces else None
+
+    @property
     def diverged_trials(self) -> int:
         return sum(trial.loss is None for trial in self.tried)
 

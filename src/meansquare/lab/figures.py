@@ -25,6 +25,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from meansquare.lab.compare import Arm, Summary, TaskSummary
 from meansquare.lab.ground import Ground, ground_of
 from meansquare.lab.looks import HEIGHT, INK, OURS, SOFT, STYLE, WIDTH, look_of
+from meansquare.lab.wording import measured_in
 
 Fill = Callable[[Axes, TaskSummary], None]
 
@@ -108,7 +109,9 @@ def _draw_curves(axes: Axes, task: TaskSummary) -> None:
                 end = len(curve.validation_metric), curve.validation_metric[-1]
                 axes.plot(*end, "x", color=color, ms=8, mew=2, zorder=6)
     facts = task.facts
-    axes.set(xlabel=facts["epoch"], ylabel=f"validation, {facts['unit']}", yscale=facts["scale"])
+    axes.set(
+        xlabel=facts["epoch"], ylabel=f"validation{measured_in(facts, ', ')}", yscale=facts["scale"]
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for at in facts["events"].values():
         axes.axvline(at, color=INK, lw=1.2, ls=":", zorder=1)
@@ -170,7 +173,7 @@ def _draw_results(axes: Axes, task: TaskSummary) -> None:
     axes.set_yticks(range(len(rows)), [f"{arm.label}, {arm.verdict}" for arm in rows])
     axes.set_ylim(-0.6, len(rows) - 0.3)
     better = "higher" if task.facts["higher_is_better"] else "lower"
-    axes.set_xlabel(f"{task.facts['metric']}, {task.facts['unit']} ({better} is better)")
+    axes.set_xlabel(f"{task.facts['metric']}{measured_in(task.facts, ', ')} ({better} is better)")
     axes.grid(axis="y", visible=False)
     _mark_baselines(axes, task)
     for text, arm in zip(axes.get_yticklabels(), rows, strict=True):

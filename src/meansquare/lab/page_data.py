@@ -10,7 +10,7 @@ from typing import Any
 from meansquare.lab.compare import Arm, Curves, Summary, TaskSummary
 from meansquare.lab.ground import ground_of
 from meansquare.lab.looks import LOOKS, MARKS, OURS, look_of
-from meansquare.lab.wording import KINDS, others
+from meansquare.lab.wording import KINDS, measured_in, others
 
 MOST_POINTS = 200  # of a curve: more than a chart has pixels to show
 MOST_WAYS = 3  # seeds whose way over a surface is shown
@@ -49,13 +49,14 @@ def _optimizer(name: str, label: str) -> dict[str, Any]:
 
 def _task(task: TaskSummary) -> dict[str, Any]:
     facts = task.facts
-    kept = ("name", "title", "kind", "metric", "unit", "baselines", "events", "scale")
+    kept = ("name", "title", "kind", "metric", "baselines", "events", "scale")
     ground = ground_of(facts["name"]) if facts["kind"] == "surface" else None
     return {
         **{name: facts[name] for name in kept},
         "higher": facts["higher_is_better"],
         "period": facts["epoch"],
         "target": _rounded(task.target),
+        "unit": measured_in(facts, ""),
         "ground": ground and ground.facts,
         "arms": [_arm(arm, with_ways=facts["kind"] == "surface") for arm in task.arms],
     }

@@ -4,7 +4,9 @@ const periodWord = (task) => (/^\d/.test(task.period) ? `× ${task.period}` : ta
 const X_WORDS = { period: periodWord, steps: () => "steps", seconds: () => "seconds of training" };
 const TIMES = [["steps", 1, "steps"], ["seconds", 2, "seconds of training"], ["optimizer", 3, "seconds inside the optimizer"]];
 const percent = (share) => `${Math.round(100 * share)} %`;
-const metricTitle = (task) => `${task.metric}, ${task.unit}`;
+const measured = (text, task) => (task.unit ? `${text} ${task.unit}` : text);
+const inUnit = (text, task) => (task.unit ? `${text}, ${task.unit}` : text);
+const metricTitle = (task) => inUnit(task.metric, task);
 
 function addTaskCards(parent, task, index) {
   const id = (kind) => `${index}.${kind}`;
@@ -44,7 +46,7 @@ const searchNote = () => (DATA.search === "all"
   : "Loss on validation data after tuning with each rate. Ring: chosen. Crosses on top: diverged. A wide valley forgives a bad guess.");
 
 const reachedNote = (task) => (task.target === null ? "No target: no optimizer has a result."
-  : `The median seed's way to a validation ${task.metric.replace(/^test /, "")} of ${number(task.target)} ${task.unit}. Who misses it in half of the seeds has no such time.`);
+  : `The median seed's way to a validation ${task.metric.replace(/^test /, "")} of ${measured(number(task.target), task)}. Who misses it in half of the seeds has no such time.`);
 
 /** x of each kept point of an arm, in the units chosen. */
 const xOf = (arm) => (state.x === "period" ? arm.curves.at : arm.curves[state.x]);
@@ -58,7 +60,7 @@ function curvesChart(task, view) {
   const xs = arms.flatMap(xOf);
   return {
     x: { title: X_WORDS[state.x](task), domain: spread(xs), whole: state.x !== "seconds" },
-    y: { title: view === "train" ? "training loss" : `validation, ${task.unit}${task.higher ? "" : " (lower is better)"}`, log },
+    y: { title: view === "train" ? "training loss" : `${inUnit("validation", task)}${task.higher ? "" : " (lower is better)"}`, log },
     lines: drawn.map((one) => ({ o: one.o, points: one.mean })),
     bands: state.everySeed ? [] : drawn.map((one) => ({ o: one.o, points: one.band })),
     thin: state.everySeed ? drawn.flatMap((one) => one.seeds.map((points) => ({ o: one.o, points }))) : [],
@@ -264,7 +266,7 @@ const resultText = (arm) => (arm.mean === null ? absence(arm)
 function resultStop(task, arm, row) {
   if (arm.mean === null) return [];
   const chance = arm.against && arm.verdict !== "best" ? [[null, `beats the best in ${percent(arm.chance)} of seeds`]] : [];
-  return [{ x: arm.mean, y: row, title: label(arm.index), lines: [[arm.index, `${resultText(arm)} ${task.unit}`], [null, `${arm.verdict}; learning rate ${rate(arm.lr)}${arm.others ? `, ${arm.others}` : ""}`], ...chance] }];
+  return [{ x: arm.mean, y: row, title: label(arm.index), lines: [[arm.index, measured(resultText(arm), task)], [null, `${arm.verdict}; learning rate ${rate(arm.lr)}${arm.others ? `, ${arm.others}` : ""}`], ...chance] }];
 }
 
 function gapsChart(task) {
@@ -273,7 +275,7 @@ function gapsChart(task) {
   const ends = arms.flatMap((arm) => arm.against);
   return {
     height: rowHeight(arms.length),
-    x: { title: `how much better than the best, ${task.unit}`, domain: padded(extent([...ends, 0], false), false, 0.08) },
+    x: { title: inUnit("how much better than the best", task), domain: padded(extent([...ends, 0], false), false, 0.08) },
     y: rowsOf(arms),
     bars: arms.map((arm, row) => ({ o: arm.index, from: arm.against[1], to: arm.against[2], y: row })),
     dots: arms.map((arm, row) => ({ o: arm.index, x: arm.against[0], y: row, r: 6 })),

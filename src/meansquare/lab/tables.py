@@ -17,6 +17,7 @@ ARM_COLUMNS = (
     "trials", "diverged_trials", "edge", "gain_to_best", "gain_low", "gain_high",
     "chance_to_beat_best", "target", "seeds_at_target", "steps_to_target", "seconds_to_target",
     "optimizer_seconds_to_target", "step_us", "optimizer_share",
+    "updates_per_second",
 )  # fmt: skip
 RUN_COLUMNS = ("task", "optimizer", "phase", "seed", "status", "validation_loss", "test_metric")
 CURVE_COLUMNS = (
@@ -80,7 +81,7 @@ def _arms(summary: Summary, names: Sequence[str]) -> Iterator[Row]:
             facts["unit"], facts["higher_is_better"], arm.mean, *(arm.interval or (None, None)),
             arm.deviation, len(arm.scores), arm.diverged_seeds, len(arm.tried),
             arm.diverged_trials, arm.edge, *compared, task.target, *arm.reached, arm.step_us,
-            arm.optimizer_share, *_settings(arm.settings, names),
+            arm.optimizer_share, arm.updates_per_second, *_settings(arm.settings, names),
         )  # fmt: skip
 
 

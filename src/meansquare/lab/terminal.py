@@ -111,7 +111,7 @@ def _table(task: TaskSummary) -> Table:
     for column in (
         "optimizer",
         "rate",
-        f"{facts['metric']}, {facts['unit']}",
+        f"{facts['metric']}{wording.measured_in(facts, ', ')}",
         "diverged",
         "in optimizer",
     ):

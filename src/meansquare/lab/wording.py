@@ -20,6 +20,7 @@ KINDS = {
     "surface": "surfaces",
     "own": "your own",
 }
+NO_UNIT = "-"
 
 
 def number(value: float) -> str:
@@ -38,6 +39,11 @@ def others(settings: Settings | None) -> str:
     """The tuned settings besides the learning rate: `momentum 0.93, eps 1e-06`."""
     pairs = [(name, value) for name, value in (settings or {}).items() if name != "lr"]
     return ", ".join(f"{name} {value:.3g}" for name, value in pairs)
+
+
+def measured_in(facts: Mapping[str, Any], before: str = " ") -> str:
+    """The unit with what stands before it; nothing for a metric that has none."""
+    return "" if facts["unit"] == NO_UNIT else f"{before}{facts['unit']}"
 
 
 def score(arm: Arm) -> str:
@@ -106,6 +112,12 @@ def step_time(arm: Arm) -> str:
     return f"{arm.step_us:.0f} µs, {100 * arm.optimizer_share:.0f} %"
 
 
+def pace(arm: Arm) -> str:
+    """Updates per second of training, model and optimizer together."""
+    pace = arm.updates_per_second
+    return "not measured" if pace is None else f"{float(f'{pace:.3g}'):,.0f}"
+
+
 def reached(arm: Arm) -> str:
     """Steps to the target of the median seed, or that it missed it."""
     if not arm.scores:
@@ -125,8 +137,8 @@ def finding(task: TaskSummary) -> str:
     best = task.ranked[0]
     if best.mean is None:
         return "No optimizer has a result of every seed, so there is no ranking."
-    unit, metric = task.facts["unit"], task.facts["metric"]
-    first = f"{best.label} has the best mean {metric}, {score(best)} {unit}"
+    metric, unit = task.facts["metric"], measured_in(task.facts)
+    first = f"{best.label} has the best mean {metric}, {score(best)}{unit}"
     groups = [
         _group(task, "tie", "ties", "tie", "with it"),
         _group(task, "behind", "is", "are", "behind"),
@@ -192,7 +204,7 @@ def _baseline_sentence(task: TaskSummary, best: Arm) -> str:
     sign = 1.0 if task.facts["higher_is_better"] else -1.0
     name, value = max(task.facts["baselines"].items(), key=lambda item: sign * item[1])
     return (
-        f"The strongest baseline, {name}, reaches {number(value)} {task.facts['unit']}"
+        f"The strongest baseline, {name}, reaches {number(value)}{measured_in(task.facts)}"
         f" and is {_standing(best, value, sign)}."
     )
 
