@@ -1,6 +1,7 @@
 """A task of one's own: what new-task writes trains as it is, and faults are told in one line."""
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 
@@ -131,3 +132,12 @@ def test_its_metric_is_the_loss_where_it_has_none(written):
     assert score.loss == score.metric
     assert torch.initial_seed() == 0
     assert Path(task.facts.name).name == "mine.py"
+
+
+def test_the_example_of_the_docs_is_a_task_of_at_most_twenty_lines(written):
+    page = (Path(__file__).parents[1] / "docs" / "lab.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 20
+    task = load_task(str(written(example, "of_the_docs.py")))
+    assert task.facts.sizes == {"train": 900, "validation": 300, "test": 300}
+    assert next(task.start(1).losses()).item() > 0
