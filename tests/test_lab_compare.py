@@ -125,7 +125,8 @@ def test_divergence_is_counted_and_shown_and_leaves_no_mean(tuned, ended):
 
 
 def test_an_optimizer_that_diverged_at_every_setting_is_ranked_last(tuned, ended):
-    runs = [tuned("rmsprop", LOW, None), tuned("sgd", LOW, 1.0), *ended("sgd", LOW, 9.0, 9.5, 9.1)]
+    lost = [tuned("rmsprop", rate, None) for rate in (LOW, MIDDLE, HIGH)]
+    runs = [*lost, tuned("sgd", LOW, 1.0), *ended("sgd", LOW, 9.0, 9.5, 9.1)]
     arms = arms_of(*runs)
     assert (arms["rmsprop"].verdict, arms["sgd"].verdict) == ("diverged", "best")
     assert wording.score(arms["rmsprop"]) == "diverged at every setting"
@@ -195,3 +196,9 @@ def test_updates_per_second_are_those_of_the_median_run(tuned, ended):
     (arm,) = [arm for name, arm in arms_of(*runs).items() if name == "sgd"]
     assert arm.updates_per_second == RUN["steps_at"][-1] / RUN["training_seconds_at"][-1]
     assert wording.pace(arm) == "400"
+
+
+def test_who_has_no_final_run_yet_has_not_diverged(tuned):
+    arms = arms_of(tuned("rmsprop", LOW, None), tuned("sgd", LOW, 1.0), tuned("sgd", HIGH, None))
+    assert arms["sgd"].verdict == "undecided"
+    assert wording.score(arms["sgd"]) == "no final run yet"

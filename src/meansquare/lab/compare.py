@@ -222,10 +222,13 @@ def _arm(name: str, folder: Folder, facts: Mapping[str, Any], records: list[Reco
     scores = tuple(record.test_metric for record in finals)
     finished = [score for score in scores if score is not None]
     whole, trimmed = bool(scores) and len(finished) == len(scores), facts["kind"] == "agent"
+    chosen = next(iter(choose(records).values()), None)
+    all_tried = len(tuned) >= folder.protocol["budget"]
+    lost = len(finished) < len(scores) if scores else chosen is None and all_tried
     return Arm(
         optimizer=name,
         label=folder.setups[name]["label"],
-        settings=next(iter(choose(records).values()), None),
+        settings=chosen,
         edge=_edge(folder, facts["name"], name),
         tried=tuple(Tried(r.settings, r.last_loss) for r in tuned),
         best_so_far=tuple(best_so_far([r.last_loss for r in tuned])) if tuned else (),
@@ -234,7 +237,7 @@ def _arm(name: str, folder: Folder, facts: Mapping[str, Any], records: list[Reco
         mean=middle(finished, trimmed) if whole else None,
         deviation=plain.stdev(finished) if whole and len(scores) > 1 else None,
         interval=bootstrap(finished, trimmed) if whole else None,
-        verdict="undecided" if whole or not tuned else "diverged",
+        verdict="diverged" if lost else "undecided",
         to_best=None,
         reached=Reached(0, None, None, None),
         step_us=plain.median(r.step_us for r in finals) if finals else None,
