@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from meansquare.lab.compare import choose
+from meansquare.lab.arms import choose
 from meansquare.lab.record import Folder, Record
 from meansquare.lab.setups import USUAL, setup_of
 from meansquare.lab.space import Search

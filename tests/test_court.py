@@ -1,7 +1,7 @@
 """`meansquare claims`: the runs that a claim names are done, and its verdict follows from them."""
 
-import gzip
 import json
+import lzma
 
 import pytest
 from conftest import meansquare
@@ -75,7 +75,7 @@ def test_packed_records_give_the_same_verdict(held, tmp_path):
     copied(held, tmp_path)
     plain = tmp_path / "usual" / record.FILE_NAME
     before = court.judged([], [RAVINE], tmp_path)
-    (tmp_path / "usual" / record.PACKED_NAME).write_bytes(gzip.compress(plain.read_bytes()))
+    (tmp_path / "usual" / record.PACKED_NAME).write_bytes(lzma.compress(plain.read_bytes()))
     plain.unlink()
     assert court.judged([], [RAVINE], tmp_path) == before
 

@@ -11,7 +11,8 @@ from conftest import FACTS, RUN
 
 import meansquare.lab
 from meansquare.lab import record, wording
-from meansquare.lab.compare import choose, summarize
+from meansquare.lab.arms import choose
+from meansquare.lab.compare import summarize
 from meansquare.lab.record import Folder
 from meansquare.lab.run import run
 from meansquare.lab.setups import SETUPS

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from test_cli import refusal
 
 from meansquare.lab import record, schema
+from meansquare.lab.arms import choose
 from meansquare.lab.cli import main
-from meansquare.lab.compare import choose, study_of, summarize
+from meansquare.lab.compare import summarize
 from meansquare.lab.errors import LabError
-from meansquare.lab.study import fingerprint
+from meansquare.lab.study import fingerprint, study_of
 from meansquare.lab.wording import finding
 
 DEEP = "[" * 100_000 + "]" * 100_000

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_lab_record import children_of, uninterrupted, wait_until
 
-from meansquare.lab.compare import choose
+from meansquare.lab.arms import choose
 from meansquare.lab.errors import LabError
 from meansquare.lab.on_ray import RayCrew
 from meansquare.lab.record import Record

@@ -1,7 +1,7 @@
 """What is recorded survives: kills, cut lines, full disks, and a second process."""
 
 import dataclasses
-import gzip
+import lzma
 import os
 import resource
 import signal
@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meansquare.lab import record, schema
-from meansquare.lab.compare import choose
+from meansquare.lab.arms import choose
 from meansquare.lab.errors import LabError
 from meansquare.lab.journal import Journal
 from meansquare.lab.record import Record, decode, encode
@@ -262,13 +262,17 @@ def is_alive(process: int) -> bool:
 def test_packed_records_are_read_and_told_when_cut_off(two_runs):
     plain, packed = two_runs / record.FILE_NAME, two_runs / record.PACKED_NAME
     before = record.load(two_runs)
-    content = gzip.compress(plain.read_bytes())
+    content = lzma.compress(plain.read_bytes())
     packed.write_bytes(content)
     plain.unlink()
     assert record.readable(two_runs)
     assert not record.exists(two_runs)
     assert record.load(two_runs) == before
-    for damaged in (content[: len(content) // 2], b"no gzip", content[:40] + b"?" + content[41:]):
+    for damaged in (
+        content[: len(content) // 2],
+        b"no archive",
+        content[:40] + b"?" + content[41:],
+    ):
         packed.write_bytes(damaged)
-        with pytest.raises(LabError, match=r"cannot read .*records\.jsonl\.gz"):
+        with pytest.raises(LabError, match=r"cannot read .*records\.jsonl\.xz"):
             record.load(two_runs)

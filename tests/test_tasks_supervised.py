@@ -17,7 +17,15 @@ from PIL import Image
 
 from meansquare import RMSProp
 from meansquare.lab.errors import LabError
-from meansquare.lab.tasks import char_lstm, demand, long_tail, mnist1d, own_data, rare_words
+from meansquare.lab.tasks import (
+    char_lstm,
+    demand,
+    long_tail,
+    mnist1d,
+    own_images,
+    own_text,
+    rare_words,
+)
 from meansquare.lab.tasks import sunspots as sunspots_task
 from meansquare.lab.tasks.named import load_task
 
@@ -248,11 +256,11 @@ def draw_images(folder, classes=2, images=20):
 
 
 def load_images(folder):
-    return own_data.load_images(f"images:{folder}", folder)
+    return own_images.load_images(f"images:{folder}", folder)
 
 
 def load_text(path):
-    return own_data.load_text(f"text:{path}", path)
+    return own_text.load_text(f"text:{path}", path)
 
 
 def test_a_folder_of_images_is_split_without_overlap(tmp_path):
@@ -317,14 +325,14 @@ def test_text_is_learned_and_a_seed_gives_the_same_run_twice(tmp_path):
 def test_texts_of_a_folder_are_read_in_the_order_of_their_names(tmp_path):
     for name, letter in {"b": "two ", "a [1]": "één ", "c": ""}.items():
         (tmp_path / f"{name}.txt").write_text(letter * 400, encoding="utf-8")
-    assert own_data._text(tmp_path) == "één " * 400 + "\n\n" + "two " * 400
+    assert own_text._text(tmp_path) == "één " * 400 + "\n\n" + "two " * 400
     task = load_text(tmp_path)
     assert task.facts.name == f"text:{tmp_path}"
     assert task.facts.sizes == {part: len(task.data[part]) for part in PARTS}
 
 
 def test_a_window_is_followed_by_its_targets():
-    windows = own_data.Windows(bytes(range(256)) * 2)
+    windows = own_text.Windows(bytes(range(256)) * 2)
     inputs, targets = windows[1]
     assert len(windows) == 3
     assert torch.equal(inputs, torch.arange(128, 256))
@@ -334,7 +342,7 @@ def test_a_window_is_followed_by_its_targets():
 @pytest.mark.parametrize("training", [True, False])
 def test_a_byte_is_predicted_from_earlier_bytes_only(training):
     torch.manual_seed(0)
-    model = own_data.NextByte().train(training)
+    model = own_text.NextByte().train(training)
     text = torch.randint(256, (2, 128))
     changed = torch.cat([text[:, :64], 255 - text[:, 64:]], 1)
     with torch.no_grad():

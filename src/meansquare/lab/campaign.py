@@ -12,14 +12,15 @@ from typing import Literal
 from rich.console import Console
 
 from meansquare.lab import record, report, terminal
-from meansquare.lab.compare import choose, study_of, summarize
+from meansquare.lab.arms import choose
+from meansquare.lab.compare import summarize
 from meansquare.lab.errors import LabError
 from meansquare.lab.files import unwritable
 from meansquare.lab.journal import Journal
 from meansquare.lab.record import Folder
 from meansquare.lab.schedule import Crew, Engine, Finished
 from meansquare.lab.setups import SETUPS, setup_of
-from meansquare.lab.study import Plan, Study
+from meansquare.lab.study import Plan, Study, study_of
 from meansquare.lab.tasks import TASKS
 
 STOPPED = 130

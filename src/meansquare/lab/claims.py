@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from meansquare.lab.compare import Arm, Summary, TaskSummary, against
+from meansquare.lab.arms import Arm
+from meansquare.lab.compare import Summary, TaskSummary, against
 from meansquare.lab.tasks import TASKS, Kind
 from meansquare.lab.wording import score
 

@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from meansquare.lab.compare import Arm, Summary, TaskSummary
+from meansquare.lab.arms import Arm
+from meansquare.lab.compare import Summary, TaskSummary
 from meansquare.lab.ground import Ground, ground_of
 from meansquare.lab.looks import HEIGHT, INK, OURS, SOFT, STYLE, WIDTH, look_of
 from meansquare.lab.wording import measured_in

@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meansquare.lab.compare import Arm, Curves, Summary, TaskSummary
+from meansquare.lab.arms import Arm, Curves
+from meansquare.lab.compare import Summary, TaskSummary
 from meansquare.lab.ground import ground_of
 from meansquare.lab.looks import LOOKS, MARKS, OURS, look_of
 from meansquare.lab.wording import KINDS, measured_in, others

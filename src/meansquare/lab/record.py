@@ -7,9 +7,8 @@ counts as not done. Only a last line without its line end counts as cut off by a
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
+import lzma
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from meansquare.settings import shown
 
 SCHEMA = 2
 FILE_NAME = "records.jsonl"
-PACKED_NAME = FILE_NAME + ".gz"  # of a result that is published: read, never written to
+PACKED_NAME = FILE_NAME + ".xz"  # of a result that is published: read, never written to
 Status = Literal["ok", "diverged"]
 Key = tuple[Any, ...]
 
@@ -140,8 +139,8 @@ def load(folder: Path) -> Folder:
     packed = readable(folder) and not exists(folder)
     path = folder / (PACKED_NAME if packed else FILE_NAME)
     try:
-        content = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
+        content = lzma.decompress(path.read_bytes()) if packed else path.read_bytes()
+    except (OSError, lzma.LZMAError) as error:
         what = getattr(error, "strerror", None) or str(error)
         raise LabError(f"cannot read {path}: {what}; is {folder} a run folder?") from error
     whole, cut, tail = content.rpartition(b"\n")

@@ -163,6 +163,18 @@ class Study:
         return Plan("tune", task, optimizer, trial.settings, TUNING_SEED, self.epochs[task])
 
 
+def study_of(protocol: Mapping[str, Any]) -> Study:
+    """The study that a folder's header describes."""
+    return Study(
+        tasks=tuple(protocol["tasks"]),
+        optimizers=tuple(protocol["optimizers"]),
+        budget=protocol["budget"],
+        seeds=protocol["seeds"],
+        epochs=protocol["epochs"],
+        search=protocol["search"],
+    )
+
+
 def best_of(losses: Sequence[float | None]) -> int | None:
     """The index of the lowest loss, the first of equal ones; None when all diverged."""
     found = [(loss, index) for index, loss in enumerate(losses) if loss is not None]

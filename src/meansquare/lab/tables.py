@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from meansquare.lab.compare import Arm, Summary, TaskSummary
+from meansquare.lab.arms import Arm
+from meansquare.lab.compare import Summary, TaskSummary
 
 Row = Sequence[Any]
 ARM_COLUMNS = (

@@ -10,10 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from meansquare.lab import record
-from meansquare.lab.compare import study_of
 from meansquare.lab.errors import LabError
 from meansquare.lab.setups import setup_of
-from meansquare.lab.study import Plan, Study
+from meansquare.lab.study import Plan, Study, study_of
 
 LEAST_SEEDS, LEAST_BUDGET, LEAST_SHARE = 3, 5, 0.1
 START_SECONDS = 8.0  # of the processes, and of the report

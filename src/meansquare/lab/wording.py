@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meansquare.lab.compare import Arm, Summary, TaskSummary
+from meansquare.lab.arms import Arm
+from meansquare.lab.compare import Summary, TaskSummary
 from meansquare.lab.space import Settings
 
 KINDS = {

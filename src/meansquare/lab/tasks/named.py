@@ -10,7 +10,7 @@ from meansquare.lab.errors import LabError
 from meansquare.lab.tasks import TASKS, Listing, Task
 
 # What a user's folder is trained on: the module that reads it, and for how many epochs.
-FOLDERS = {"images": Listing("own_data", "cnn", 10), "text": Listing("own_data", "rnn", 3)}
+FOLDERS = {"images": Listing("own_images", "cnn", 10), "text": Listing("own_text", "rnn", 3)}
 OWN_EPOCHS = 10
 
 
@@ -49,11 +49,11 @@ def load_task(name: str) -> Task:
         return importlib.import_module(f"meansquare.lab.tasks.{TASKS[name].module}").load(name)
     named = _require(name)
     if named.form == "images":
-        from meansquare.lab.tasks.own_data import load_images
+        from meansquare.lab.tasks.own_images import load_images
 
         return load_images(name, named.path)
     if named.form == "text":
-        from meansquare.lab.tasks.own_data import load_text
+        from meansquare.lab.tasks.own_text import load_text
 
         return load_text(name, named.path)
     from meansquare.lab.tasks.own import load_file
