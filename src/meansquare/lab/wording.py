@@ -138,7 +138,7 @@ def finding(task: TaskSummary) -> str:
     best = task.ranked[0]
     if best.mean is None:
         return "No optimizer has a result of every seed, so there is no ranking."
-    metric, unit = task.facts["metric"], measured_in(task.facts)
+    metric, unit = task.facts["metric"].removeprefix("mean "), measured_in(task.facts)
     first = f"{best.label} has the best mean {metric}, {score(best)}{unit}"
     groups = [
         _group(task, "tie", "ties", "tie", "with it"),
