@@ -35,7 +35,7 @@ verify: $(VENV)/lab
 	rm -rf build/claims
 	$(BIN)/meansquare claims exact momentum-ravine suits-drift --out build/claims
 
-# Everything in docs/results and the page that is written from it, in about an hour on two cores.
+# Everything in docs/results and the page that is written from it, in three quarters of an hour on two cores.
 results: $(VENV)/lab
 	$(BIN)/meansquare claims --out runs/claims
 	$(BIN)/python tools/which_setting.py --publish runs/claims

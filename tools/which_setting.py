@@ -194,6 +194,7 @@ def _settings(task: TaskSummary) -> str:
 
 def publish(folder: Path) -> None:
     """Copy exact values, records (packed) and verdicts of a folder of claims to docs/results."""
+    make_folder(RESULTS)
     for name in (court.EXACT, *VERDICTS):
         replace_file(RESULTS / name, (folder / name).read_bytes())
     for records in folder.glob(f"*/{record.FILE_NAME}"):
