@@ -14,12 +14,14 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from meansquare import RMSProp
 from meansquare.lab.errors import LabError
 from meansquare.lab.tasks import (
     char_lstm,
     demand,
+    fine_tuning,
     long_tail,
     mnist1d,
     own_images,
@@ -37,6 +39,7 @@ SHORT = {
     "sunspots": (3e-4, 30, "last value"),
     "demand": (3e-4, 10, "seasonal naive (same day last week)"),
     "wine": (1e-3, 100, "always the commonest cultivar"),
+    "digits-fine-tuned": (1e-3, 5, "always the commonest digit"),
     "rare-words": (3e-3, 5, "always the commonest topic"),
     "long-tail": (1e-3, 5, "always the commonest number"),
 }
@@ -76,6 +79,13 @@ def trained(task, seed, lr, periods, steps=None):
             optimizer.step()
         scores.append(problem.validate())
     return losses, scores, problem.test()
+
+
+def old_digits():
+    pixels, labels = load_digits(return_X_y=True)
+    images = torch.tensor(pixels, dtype=torch.float32).unflatten(1, (1, 8, 8)) / 16.0
+    old = labels < fine_tuning.OLD_CLASSES
+    return images[old], torch.tensor(labels)[old]
 
 
 def pieces(rows):
@@ -120,7 +130,25 @@ def test_a_short_run_beats_a_trivial_baseline(name):
     assert beats(loaded(name), trained(loaded(name), 1, lr, periods)[2], baseline)
 
 
-@pytest.mark.parametrize("name", ["mnist1d", "wine"])
+def test_what_is_fine_tuned_is_one_network_under_a_head_that_the_seed_draws():
+    first, other = (load_task("digits-fine-tuned").start(seed).model for seed in (1, 2))
+    assert torch.equal(first[0].weight, other[0].weight)
+    assert not torch.equal(first[-1].weight, other[-1].weight)
+    fresh = fine_tuning._network()
+    assert not torch.equal(first[0].weight, fresh[0].weight)
+
+
+def test_the_network_that_is_fine_tuned_reads_the_digits_it_learned_and_no_new_one():
+    network = fine_tuning._trained(fine_tuning.Split(*old_digits()))
+    inputs, targets = old_digits()
+    right = (network((inputs - inputs.mean()) / inputs.std()).argmax(1) == targets).double().mean()
+    assert right > 0.99
+    new = splits_of("digits-fine-tuned")["test"]
+    # It says 0 to 4 of digits from 5 to 9; a fifth would be chance.
+    assert (network(new.inputs).argmax(1) == new.targets).double().mean() < 0.5
+
+
+@pytest.mark.parametrize("name", ["mnist1d", "wine", "digits-fine-tuned"])
 def test_no_example_is_in_two_splits(name):
     assert_apart([pieces(splits_of(name)[part].inputs) for part in PARTS])
 

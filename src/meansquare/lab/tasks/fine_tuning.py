@@ -7,10 +7,10 @@ from functools import partial
 
 import torch
 from sklearn.datasets import load_digits
-from sklearn.neighbors import KNeighborsClassifier
-from torch import Tensor, nn
+from torch import nn
 
 from meansquare.lab.tasks import Facts
+from meansquare.lab.tasks.digits import baselines
 from meansquare.lab.tasks.supervised import Split, Supervised, accuracy, count, split_at_random
 
 SEED = 0  # of the splits and of the network that is fine-tuned
@@ -40,7 +40,7 @@ def load(name: str) -> Supervised:
         metric="test accuracy",
         unit="%",
         higher_is_better=True,
-        baselines=_baselines(splits["train"], splits["test"]),
+        baselines=baselines(splits["train"], splits["test"]),
         target=95.0,
         notes="scikit-learn's digits: 901 images of 0 to 4 train the network that every run starts "
         f"from (PyTorch's Adam, {OLD_EPOCHS} epochs); {TRAIN} images of 5 to 9 are learned from, "
@@ -84,13 +84,3 @@ def _trained(examples: Split) -> nn.Sequential:
             optimizer.step()
     network.zero_grad()
     return network
-
-
-def _baselines(train: Split, test: Split) -> dict[str, float]:
-    neighbours = KNeighborsClassifier(1).fit(train.inputs.flatten(1), train.targets)
-    commonest: Tensor = test.targets == train.targets.mode().values
-    return {
-        "always the commonest digit": 100.0 * float(commonest.double().mean()),
-        "nearest neighbour on pixels": 100.0
-        * float(neighbours.score(test.inputs.flatten(1), test.targets)),
-    }
