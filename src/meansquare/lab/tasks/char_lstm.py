@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from meansquare.lab.tasks import Facts, Score
 from meansquare.lab.tasks.python_topics import SOURCE, paragraphs
-from meansquare.lab.tasks.supervised import Split, SplitName, Supervised, Training, count
+from meansquare.lab.tasks.supervised import (
+    NetworkRun,
+    Split,
+    SplitName,
+    Supervised,
+    Training,
+    count,
+)
 
 SPLIT_SEED = 0
 SHARES: Mapping[SplitName, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -59,10 +66,11 @@ class InParts:
         return Part(self.whole.start(seed), self.steps)
 
 
-class Part:
-    """One run: a pass over the training text goes on where the last period stopped."""
+class Part(NetworkRun):
+    """A pass over the training text goes on where the last period stopped."""
 
     def __init__(self, training: Training, steps: int) -> None:
+        super().__init__(training.model)
         self._training, self._steps = training, steps
         self._endless = self._passes()
 
@@ -70,20 +78,11 @@ class Part:
         while True:
             yield from self._training.losses()
 
-    def parameters(self) -> Iterable[Tensor]:
-        return self._training.parameters()
-
     def losses(self) -> Iterator[Tensor]:
         yield from islice(self._endless, self._steps)
 
-    def validate(self) -> Score:
-        return self._training.validate()
-
-    def test(self) -> float:
-        return self._training.test()
-
-    def series(self) -> Mapping[str, list[float]]:
-        return self._training.series()
+    def evaluate(self, name: SplitName) -> Score:
+        return self._training.evaluate(name)
 
 
 def load(name: str) -> InParts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from meansquare.lab.tasks import Facts, Score
-from meansquare.lab.tasks.supervised import SplitName
+from meansquare.lab.tasks.supervised import NetworkRun, SplitName
 
 
 @dataclass(frozen=True)
@@ -28,36 +28,24 @@ class Loaded:
         return Reading(self, self.model(), torch.Generator().manual_seed(seed))
 
 
-class Reading:
-    """One run: a DataLoader reads every split, the training split in a new order each epoch."""
+class Reading(NetworkRun):
+    """A DataLoader reads every split, the training split in a new order each epoch."""
 
     def __init__(self, task: Loaded, model: nn.Module, order: torch.Generator) -> None:
-        self.model = model
+        super().__init__(model)
         self._task, self._order = task, order
-
-    def parameters(self) -> Iterable[Tensor]:
-        return self.model.parameters()
 
     def losses(self) -> Iterator[Tensor]:
         self.model.train()
         for inputs, targets in self._batches("train", shuffle=True):
             yield nn.functional.cross_entropy(self.model(inputs), targets)
 
-    def validate(self) -> Score:
-        return self._evaluate("validation")
-
-    def test(self) -> float:
-        return self._evaluate("test").metric
-
-    def series(self) -> Mapping[str, Sequence[float]]:
-        return {}
-
     def _batches(self, name: SplitName, shuffle: bool = False) -> Iterable[tuple[Tensor, Tensor]]:
         size = self._task.facts.batch_size
         return DataLoader(self._task.data[name], size, shuffle=shuffle, generator=self._order)
 
     @torch.no_grad()
-    def _evaluate(self, name: SplitName) -> Score:
+    def evaluate(self, name: SplitName) -> Score:
         self.model.eval()
         loss, right, seen = 0.0, 0, 0
         for inputs, targets in self._batches(name):

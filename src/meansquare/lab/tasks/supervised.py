@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -42,32 +42,43 @@ class Supervised:
         return Training(self, self.model(), torch.Generator().manual_seed(seed))
 
 
-class Training:
-    """One run: every epoch goes through the training split in a new order."""
+class NetworkRun:
+    """One run of a network; how a split is evaluated is for a kind of data to say."""
 
-    def __init__(self, task: Supervised, model: nn.Module, order: torch.Generator) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self._task, self._order = task, order
 
     def parameters(self) -> Iterable[Tensor]:
         return self.model.parameters()
+
+    def validate(self) -> Score:
+        return self.evaluate("validation")
+
+    def test(self) -> float:
+        return self.evaluate("test").metric
+
+    def series(self) -> Mapping[str, Sequence[float]]:
+        return {}
+
+    def evaluate(self, name: SplitName) -> Score:
+        """Loss and metric on a whole split, by the network as it is."""
+        raise NotImplementedError(name)
+
+
+class Training(NetworkRun):
+    """Every epoch goes through the training split in a new order."""
+
+    def __init__(self, task: Supervised, model: nn.Module, order: torch.Generator) -> None:
+        super().__init__(model)
+        self._task, self._order = task, order
 
     def losses(self) -> Iterator[Tensor]:
         self.model.train()
         for batch in self._task.splits["train"].batches(self._task.facts.batch_size, self._order):
             yield self._task.loss(self.model(batch.inputs), batch.targets)
 
-    def validate(self) -> Score:
-        return self._evaluate("validation")
-
-    def test(self) -> float:
-        return self._evaluate("test").metric
-
-    def series(self) -> Mapping[str, list[float]]:
-        return {}
-
     @torch.no_grad()
-    def _evaluate(self, name: SplitName) -> Score:
+    def evaluate(self, name: SplitName) -> Score:
         self.model.eval()
         split = self._task.splits[name]
         output = torch.cat([self.model(part) for part in split.inputs.split(MOST_AT_ONCE)])
