@@ -272,13 +272,13 @@ def digest(name):
     return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
-def draw_images(folder, classes=2, images=20):
+def draw_images(folder, classes=2, images=20, size=(12, 10)):
     """Small pictures in a folder for each class, brighter from class to class."""
     draw = np.random.default_rng(0)
     for kind in range(classes):
         (folder / f"kind{kind}").mkdir(parents=True)
         for number in range(images):
-            pixels = (draw.random((10, 12, 3)) * 60 + 120 * kind).astype("uint8")
+            pixels = (draw.random((*size[::-1], 3)) * 60 + 120 * kind).astype("uint8")
             Image.fromarray(pixels).save(folder / f"kind{kind}" / f"{number}.png")
     return folder
 
@@ -302,6 +302,16 @@ def test_splits_of_the_folder_are_kept(tmp_path):
     for part, images in {"train": 8, "validation": 3, "test": 2}.items():
         draw_images(tmp_path / part, images=images)
     assert load_images(tmp_path).facts.sizes == {"train": 16, "validation": 6, "test": 4}
+
+
+@pytest.mark.parametrize(
+    ("drawn", "resized"), [((12, 10), 64), ((150, 100), 96), ((300, 400), 224)]
+)
+def test_images_keep_about_their_size_up_to_that_of_full_size_networks(tmp_path, drawn, resized):
+    task = load_images(draw_images(tmp_path, images=10, size=drawn))
+    assert f"images resized to {resized}x{resized}" in task.facts.model
+    for part in PARTS:
+        assert task.data[part][0][0].shape == (3, resized, resized)
 
 
 def test_images_are_learned_and_a_seed_gives_the_same_run_twice(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
@@ -23,7 +24,8 @@ Targets = dict[SplitName, list[int]]
 SPLITS = cast(tuple[SplitName, ...], get_args(SplitName))
 SPLIT_SEED = 0
 TRAIN, VALIDATION = 0.7, 0.15  # of a folder of images that is not split yet
-IMAGE_SIZE = 64  # pixels, both ways
+SMALLEST, LARGEST, STEP = 64, 224, 32  # pixels, both ways, that images are resized to
+LOOKED_AT = 100  # images that the size is told from
 IMAGE_BATCH = 32
 FEWEST_IMAGES = 10
 _KERNELS = torch.library.Library("torchvision", "FRAGMENT")
@@ -37,7 +39,7 @@ def load_images(name: str, folder: Path) -> Loaded:
     """
     _require_folder(folder)
     _require_torchvision()
-    data, classes, targets = _images(folder)
+    data, classes, targets, size = _images(folder)
 
     def model() -> nn.Module:
         from torchvision.models import resnet18
@@ -49,7 +51,7 @@ def load_images(name: str, folder: Path) -> Loaded:
         name=name,
         title=f"Images in {folder.name}",
         kind="cnn",
-        model=f"ResNet-18 from random weights, images resized to {IMAGE_SIZE}x{IMAGE_SIZE}",
+        model=f"ResNet-18 from random weights, images resized to {size}x{size}",
         parameters=count(model()),
         batch_size=IMAGE_BATCH,
         sizes={part: len(numbers) for part, numbers in targets.items()},
@@ -72,8 +74,8 @@ def _is_split(folder: Path) -> bool:
     return all((folder / name).is_dir() for name in SPLITS)
 
 
-def _images(folder: Path) -> tuple[dict[SplitName, Dataset[Any]], int, Targets]:
-    """The images of each split, how many classes there are, and each split's classes."""
+def _images(folder: Path) -> tuple[dict[SplitName, Dataset[Any]], int, Targets, int]:
+    """The images of each split, how many classes there are, each split's classes, and the size."""
     if _is_split(folder):
         parts: dict[SplitName, ImageFolder] = {name: _folder(folder / name) for name in SPLITS}
         for name, part in parts.items():
@@ -81,7 +83,8 @@ def _images(folder: Path) -> tuple[dict[SplitName, Dataset[Any]], int, Targets]:
                 raise LabError(f"{folder / name} has other classes than {folder / 'train'}.")
         _require_enough(folder, parts["train"].classes, sum(map(len, parts.values())))
         own: Targets = {name: list(part.targets) for name, part in parts.items()}
-        return {**parts}, len(parts["train"].classes), own
+        size = _resized(*parts.values())
+        return {**parts}, len(parts["train"].classes), own, size
     if any((folder / name).is_dir() for name in SPLITS):
         raise LabError(f"{folder} is split in part: {', '.join(SPLITS)} are wanted, or none.")
     whole = _folder(folder)
@@ -90,7 +93,11 @@ def _images(folder: Path) -> tuple[dict[SplitName, Dataset[Any]], int, Targets]:
     ends = [round(TRAIN * len(whole)), round((TRAIN + VALIDATION) * len(whole))]
     chosen = dict(zip(SPLITS, (part.tolist() for part in order.tensor_split(ends)), strict=True))
     targets: Targets = {name: [whole.targets[one] for one in part] for name, part in chosen.items()}
-    return {name: Subset(whole, part) for name, part in chosen.items()}, len(whole.classes), targets
+    size = _resized(whole)
+    drawn: dict[SplitName, Dataset[Any]] = {
+        name: Subset(whole, part) for name, part in chosen.items()
+    }
+    return drawn, len(whole.classes), targets, size
 
 
 def _require_torchvision() -> None:
@@ -131,15 +138,29 @@ def _require_enough(folder: Path, classes: Sequence[str], images: int) -> None:
 
 def _folder(folder: Path) -> ImageFolder:
     from torchvision.datasets import ImageFolder
-    from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
-    scaled = Compose(
-        [Resize((IMAGE_SIZE, IMAGE_SIZE)), ToTensor(), Normalize((0.5,) * 3, (0.5,) * 3)]
-    )
     try:
-        return ImageFolder(str(folder), scaled, loader=_image)
+        return ImageFolder(str(folder), loader=_image)
     except FileNotFoundError as error:
         raise LabError(f"{folder}: {error}") from error
+
+
+def _resized(*folders: ImageFolder) -> int:
+    """Have the images resized, all alike, and tell to how many pixels.
+
+    That is the median of the shorter sides in the first folder, in steps of STEP, or the nearest
+    bound.
+    """
+    from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+
+    paths = [path for path, _ in folders[0].samples]
+    sides = [min(_image(path).size) for path in paths[:: max(1, len(paths) // LOOKED_AT)]]
+    size = min(LARGEST, max(SMALLEST, STEP * round(median(sides) / STEP)))
+    for folder in folders:
+        folder.transform = Compose(
+            [Resize((size, size)), ToTensor(), Normalize((0.5,) * 3, (0.5,) * 3)]
+        )
+    return size
 
 
 def _image(path: str) -> Any:
