@@ -48,7 +48,7 @@ def python(code, kind_of_threads=KINDS[0]):
     """What some code prints in a process with these threads, which ends well and silently."""
     prepared = PREPARED.format(own=kind_of_threads == KINDS[1])
     command = [sys.executable, "-c", prepared + code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

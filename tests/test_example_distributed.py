@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "train_distributed.py"
-LIMIT = 120  # seconds
+LIMIT = 600  # seconds, after which it hangs, beside other work
 
 
 def command(folder, processes, steps=30):
