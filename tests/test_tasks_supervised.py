@@ -81,6 +81,13 @@ def trained(task, seed, lr, periods, steps=None):
     return losses, scores, problem.test()
 
 
+@cache
+def short_run(name):
+    """The test metric after a task's periods of SHORT."""
+    lr, periods, _ = SHORT[name]
+    return trained(loaded(name), 1, lr, periods)[2]
+
+
 def old_digits():
     pixels, labels = load_digits(return_X_y=True)
     images = torch.tensor(pixels, dtype=torch.float32).unflatten(1, (1, 8, 8)) / 16.0
@@ -126,8 +133,13 @@ def test_a_seed_gives_the_same_run_twice(name):
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_short_run_beats_a_trivial_baseline(name):
-    lr, periods, baseline = SHORT[name]
-    assert beats(loaded(name), trained(loaded(name), 1, lr, periods)[2], baseline)
+    assert beats(loaded(name), short_run(name), SHORT[name][2])
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_trained_network_is_better_than_it_was_untrained(name):
+    gain = short_run(name) - loaded(name).start(1).test()
+    assert (gain if loaded(name).facts.higher_is_better else -gain) > 0
 
 
 def test_what_is_fine_tuned_is_one_network_under_a_head_that_the_seed_draws():
@@ -249,6 +261,14 @@ def test_the_next_part_of_the_text_begins_where_the_last_one_ended():
     assert parts == [wanted[:3], wanted[3:]]
 
 
+def test_a_part_of_the_text_is_trained_on_in_training_mode_also_after_a_validation():
+    run = char_lstm.InParts(loaded("char-lstm").whole, 3).start(0)
+    for _ in range(2):
+        assert [run.model.training for _ in run.losses()] == [True] * 3
+        run.validate()
+        assert not run.model.training
+
+
 def test_a_bigram_model_mixes_with_the_shorter_one_as_worked_by_hand():
     # After 0 came only 1, twice: (2 + 1 * 1/2) / (2 + 1), where 1/2 is the unigram model's.
     train, test = np.array([0, 1, 0, 1]), np.array([0, 1])
@@ -316,7 +336,7 @@ def test_images_keep_about_their_size_up_to_that_of_full_size_networks(tmp_path,
 
 def test_images_are_learned_and_a_seed_gives_the_same_run_twice(tmp_path):
     task = load_images(draw_images(tmp_path))
-    run = trained(task, 1, 1e-4, 12)
+    run = trained(task, 1, 1e-4, 4)
     assert trained(task, 1, 1e-4, 2)[:2] == (run[0][:2], run[1][:2])
     assert beats(task, run[2], "always the commonest class")
 
@@ -355,7 +375,7 @@ def test_a_folder_that_is_missing_or_empty_is_told(tmp_path):
 def test_text_is_learned_and_a_seed_gives_the_same_run_twice(tmp_path):
     (tmp_path / "a.txt").write_text(SENTENCE * 60)
     task = load_text(tmp_path / "a.txt")
-    run = trained(task, 1, 1e-3, 6)
+    run = trained(task, 1, 1e-3, 3)
     assert trained(task, 1, 1e-3, 1)[:2] == (run[0][:2], run[1][:1])
     assert beats(task, run[2], "unigram model")
 

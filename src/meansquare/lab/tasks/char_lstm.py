@@ -79,6 +79,7 @@ class Part(NetworkRun):
             yield from self._training.losses()
 
     def losses(self) -> Iterator[Tensor]:
+        self.model.train()  # a pass does so only where it begins, and validation came since
         yield from islice(self._endless, self._steps)
 
     def evaluate(self, name: SplitName) -> Score:
