@@ -102,7 +102,7 @@ def test_values_without_an_interval_are_not_judged():
         ("inclusion", {"eps_place": "inside"}),
         ("bf16-average", {"initial_square_avg": 2.0}),
         ("wilson", {"initial_square_avg": 1.0}),
-        ("square-root-scaling", {"bias_correction": True}),
+        ("square-root-scaling", {"eps": 1.0}),
         ("long-tail-softmax", {"eps": 1e-3}),
     ],
 )

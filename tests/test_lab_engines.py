@@ -6,9 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from conftest import meansquare
 from test_lab_record import children_of, uninterrupted, wait_until
 
+from meansquare.lab import campaign, record
 from meansquare.lab.arms import choose
+from meansquare.lab.cli import main
+from meansquare.lab.environment import usable_cores
 from meansquare.lab.errors import LabError
 from meansquare.lab.on_ray import RayCrew
 from meansquare.lab.record import Record
@@ -87,6 +91,40 @@ def test_a_ray_cluster_gives_the_same_records_though_a_worker_is_killed():
         numbers(tuned).items()
         >= {key: run for key, run in numbers(whole).items() if key in numbers(tuned)}.items()
     )
+
+
+THREADS = """
+import torch
+def model(): return torch.nn.Linear(3, 1)
+def data():
+    x = torch.arange(60.0).reshape(20, 3)
+    return {name: (x, x[:, :1]) for name in ("train", "validation", "test")}
+def loss(output, target): return (output - target).square().mean() / 1e4
+def metric(output, target): return float(torch.get_num_threads())
+METRIC, EPOCHS = "threads of a run", 2
+"""
+
+
+def test_the_command_gives_the_same_records_on_ray_and_every_run_has_one_thread(tmp_path):
+    (tmp_path / "threads.py").write_text(THREADS)
+    made = {}
+    for engine in ("local", "ray"):
+        asked = ("threads.py", "--optimizers", "rmsprop,sgd", "--budget", 3, "--seeds", 2)
+        call = ("compare", *asked, "--out", engine, "--jobs", 2, "--engine", engine)
+        done = meansquare(*call, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        made[engine] = list(record.load(tmp_path / engine).records)
+    assert numbers(made["ray"]) == numbers(made["local"])
+    finals = [run for run in made["local"] if run.phase == "final"]
+    assert {run.test_metric for run in finals} == {1.0}
+    assert len(finals) == 4
+
+
+def test_as_many_processes_as_cores_are_asked_for(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(campaign, "conduct", lambda campaign, console: asked.append(campaign) or 0)
+    assert main(["compare", "digits", "--out", str(tmp_path)]) == 0
+    assert [one.jobs for one in asked] == [usable_cores()]
 
 
 def descendants(parent: int) -> list[int]:

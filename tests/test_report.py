@@ -505,6 +505,10 @@ def test_the_tables_hold_every_run_arm_and_period(written, summary):
     assert [row["verdict"] for row in rows_of(written, "arms.csv")] == [a.verdict for a in arms]
     means = [row["mean"] and float(row["mean"]) for row in rows_of(written, "arms.csv")]
     assert means == ["" if arm.mean is None else arm.mean for arm in arms]
+    for row in rows_of(written, "arms.csv"):
+        steps, samples = row["steps_to_target"], row["samples_to_target"]
+        size = next(t.facts["batch_size"] for t in summary.tasks if t.facts["name"] == row["task"])
+        assert samples == (steps and str(float(steps) * size))
     periods = sum(len(curve.train_loss) for arm in arms for curve in arm.curves)
     assert len(rows_of(written, "curves.csv")) == periods
 

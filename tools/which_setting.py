@@ -100,9 +100,6 @@ def _of_kind(tasks: Sequence[TaskSummary]) -> Iterator[str]:
     for task in tasks:
         yield ""
         yield f"{task.facts['title']}: {_settings(task)}"
-    if tasks[0].facts["kind"] == "stream":
-        yield ""
-        yield f"Updates a second, model and optimizer together: {_paces(tasks)}."
 
 
 def _column(task: TaskSummary) -> str:
@@ -176,15 +173,6 @@ def _where(arm: Arm, tasks: Sequence[TaskSummary]) -> str:
     task = next(task for task in tasks if arm in task.arms)
     low, high = wording.rate(min(rates)), wording.rate(max(rates))
     return f", as chosen on {task.facts['title']}; the learning rates chosen: {low} to {high}"
-
-
-def _paces(tasks: Sequence[TaskSummary]) -> str:
-    told = [
-        f"{arm.label} {wording.pace(arm)}"
-        for arm in tasks[0].arms
-        if arm.updates_per_second is not None
-    ]
-    return f"{wording.listing(told)} ({tasks[0].facts['title']})"
 
 
 def _settings(task: TaskSummary) -> str:

@@ -176,7 +176,7 @@ FASTER = (
     "REPRODUCED where it needs fewer steps to the target (by a quarter) on more than half of the "
     "tasks that either reaches; NOT REPRODUCED where it more often needs more"
 )
-LEVEL = "REPRODUCED where neither is ahead on more than half of the tasks; NOT where on less"
+LEVEL = "REPRODUCED where the two are level on more than half of the tasks; NOT where on fewer"
 
 
 def _suit(name: str, of: str, kinds: Sequence[Kind], source: str) -> Claim:

@@ -17,7 +17,7 @@ ARM_COLUMNS = (
     "mean", "interval_low", "interval_high", "standard_deviation", "seeds", "diverged_seeds",
     "trials", "diverged_trials", "edge", "gain_to_best", "gain_low", "gain_high",
     "chance_to_beat_best", "target", "seeds_at_target", "steps_to_target", "seconds_to_target",
-    "optimizer_seconds_to_target", "step_us", "optimizer_share",
+    "optimizer_seconds_to_target", "samples_to_target", "step_us", "optimizer_share",
     "updates_per_second",
 )  # fmt: skip
 RUN_COLUMNS = ("task", "optimizer", "phase", "seed", "status", "validation_loss", "test_metric")
@@ -81,9 +81,16 @@ def _arms(summary: Summary, names: Sequence[str]) -> Iterator[Row]:
             facts["name"], facts["kind"], arm.optimizer, arm.label, arm.verdict, facts["metric"],
             facts["unit"], facts["higher_is_better"], arm.mean, *(arm.interval or (None, None)),
             arm.deviation, len(arm.scores), arm.diverged_seeds, len(arm.tried),
-            arm.diverged_trials, arm.edge, *compared, task.target, *arm.reached, arm.step_us,
-            arm.optimizer_share, arm.updates_per_second, *_settings(arm.settings, names),
+            arm.diverged_trials, arm.edge, *compared, task.target, *arm.reached,
+            _samples(arm, task), arm.step_us, arm.optimizer_share, arm.updates_per_second,
+            *_settings(arm.settings, names),
         )  # fmt: skip
+
+
+def _samples(arm: Arm, task: TaskSummary) -> float | None:
+    """Examples seen on the way to the target; the last batch of an epoch counts as a full one."""
+    steps = arm.reached.steps
+    return None if steps is None else steps * task.facts["batch_size"]
 
 
 def _curves(summary: Summary) -> Iterator[Row]:

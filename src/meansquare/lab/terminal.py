@@ -32,6 +32,7 @@ class Display:
         self._known = {plan.key for plan in plans}
         self._runs, self._done = len(plans), 0
         self._epochs, self._trained = sum(plan.epochs for plan in plans), 0
+        self._at = [0] * jobs  # epochs that each worker has told of in its run
         self._began = self._printed = time.monotonic()
         self._overall = Progress(
             TextColumn("{task.fields[state]}"), BarColumn(), TextColumn("{task.percentage:3.0f} %")
@@ -54,21 +55,27 @@ class Display:
     def show(self, event: Event) -> None:
         """Take in one event of the crew."""
         if isinstance(event, Started):
+            self._at[event.worker] = 0
             self._workers.reset(
                 TaskID(event.worker), description=_describe(event.plan), total=event.plan.epochs
             )
         elif isinstance(event, Epoch):
-            self._trained += 1
+            self._reach(event.worker, event.number)
             self._workers.update(TaskID(event.worker), completed=event.number)
         elif isinstance(event, Finished):
             self._done += 1
-            # A diverged run stops early: the epochs it did not need count as done.
-            self._trained += event.plan.epochs - len(event.record.train_loss)
+            # A diverged run stops early, and Ray tells only of ends: the rest counts as done.
+            self._reach(event.worker, event.plan.epochs)
         elif isinstance(event, Lost):
+            self._reach(event.worker, 0)
             self._console.print(
                 f"A training process ended ({event.how}); its run is done again.", highlight=False
             )
         self._refresh()
+
+    def _reach(self, worker: int, epoch: int) -> None:
+        self._trained += epoch - self._at[worker]
+        self._at[worker] = epoch
 
     def _refresh(self) -> None:
         state = f"{self._done}/{self._runs} runs, {self._ending()}"

@@ -82,7 +82,8 @@ def square_root_scaling(dimensions: int = 4000, steps: int = 1600) -> dict[str, 
     """The loss of a noisy quadratic after as many samples, in batches larger by kappa.
 
     By the square root (Malladi et al. 2022): lr * sqrt(kappa), 1 - alpha times kappa and eps by
-    sqrt(kappa) less; linearly: lr * kappa with the rest as it was; unscaled: all as it was.
+    sqrt(kappa) less; linearly: lr * kappa with the rest as it was; unscaled: all as it was. Whether
+    these end above or below depends on how far training has come: they are told as factors, up.
     """
     lr, forget = 0.03, 2e-3
     base = _noisy(lr, forget, 1, dimensions, steps)
@@ -91,9 +92,9 @@ def square_root_scaling(dimensions: int = 4000, steps: int = 1600) -> dict[str, 
         root = _noisy(lr * math.sqrt(kappa), forget * kappa, kappa, dimensions, steps)
         values[f"loss / base at kappa {kappa}, square root"] = root / base
         linear = _noisy(lr * kappa, forget, kappa, dimensions, steps)
-        values[f"loss / base at kappa {kappa}, linear"] = linear / base
+        values[f"times off at kappa {kappa}, linear"] = max(linear / base, base / linear)
         unscaled = _noisy(lr, forget, kappa, dimensions, steps)
-        values[f"loss / base at kappa {kappa}, unscaled"] = unscaled / base
+        values[f"times off at kappa {kappa}, unscaled"] = max(unscaled / base, base / unscaled)
     return values
 
 

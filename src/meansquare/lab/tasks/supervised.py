@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -42,7 +43,7 @@ class Supervised:
         return Training(self, self.model(), torch.Generator().manual_seed(seed))
 
 
-class NetworkRun:
+class NetworkRun(ABC):
     """One run of a network; how a split is evaluated is for a kind of data to say."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -60,9 +61,13 @@ class NetworkRun:
     def series(self) -> Mapping[str, Sequence[float]]:
         return {}
 
+    @abstractmethod
+    def losses(self) -> Iterator[Tensor]:
+        """The training losses of one period."""
+
+    @abstractmethod
     def evaluate(self, name: SplitName) -> Score:
         """Loss and metric on a whole split, by the network as it is."""
-        raise NotImplementedError(name)
 
 
 class Training(NetworkRun):
