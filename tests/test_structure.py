@@ -13,7 +13,8 @@ import meansquare
 PACKAGE = Path(meansquare.__file__).parent
 ROOMS = (
     "settings", "spec", "trace", "rules", "hyper", "family", "maths", "dialects", "recipes",
-    "printer", "parts", "state", "checkpoint", "kernels", "optimizers", "diagnosis", "lab",
+    "printer", "parts", "state", "checkpoint", "kernels", "guarding", "optimizers", "diagnosis",
+    "watching", "step_size", "lab",
 )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def test_the_public_names_are_all_there_and_no_others():
     assert dir(meansquare) == sorted(meansquare.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'RMSprop'"):
         meansquare.RMSprop  # noqa: B018
-    assert len(meansquare.__all__) <= 14
+    assert len(meansquare.__all__) <= 17
 
 
 def test_the_example_of_the_readme_runs(capsys):

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from meansquare.checkpoint import read_checkpoint
     from meansquare.diagnosis import doctor
+    from meansquare.guarding import Guard
     from meansquare.kernels import backends
     from meansquare.optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp, Rprop, SignSGD
     from meansquare.optimizers.groups import decay_groups
     from meansquare.optimizers.own import optimizer
     from meansquare.recipes import recipe
+    from meansquare.watching import watch
 
 __version__ = "0.1.0"
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "AdamW",
+    "Guard",
     "RMSProp",
     "Rprop",
     "SignSGD",
@@ -28,16 +31,19 @@ __all__ = [
     "optimizer",
     "read_checkpoint",
     "recipe",
+    "watch",
 ]
 
 # Imported when first asked for: records are read and reports made where there is no torch.
 _HOMES = {
     "read_checkpoint": "checkpoint",
     "doctor": "diagnosis",
+    "Guard": "guarding",
     "backends": "kernels",
     "decay_groups": "optimizers.groups",
     "optimizer": "optimizers.own",
     "recipe": "recipes",
+    "watch": "watching",
 }
 
 

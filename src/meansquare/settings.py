@@ -122,6 +122,14 @@ def seed(name: str, value: Any) -> int:
     raise ValueError(f"{name} must be an integer in [0, 2**64), got {shown(value)}")
 
 
+def count(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {shown(value)}")
+    if value < 1:
+        raise ValueError(f"{name} must be 1 or more, got {value}")
+    return value
+
+
 def text(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value

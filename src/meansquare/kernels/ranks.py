@@ -59,7 +59,7 @@ def _counts(p: Any) -> bool:
 
 def over_ranks(value: float) -> float:
     """The sum of a number over all ranks."""
-    if not _has_ranks():
+    if not has_ranks():
         return value
     return _added([value], dist.group.WORLD)[0]
 
@@ -74,6 +74,15 @@ def on_any(flag: bool, groups: Sequence[Mapping[str, Any]]) -> bool:
     if any(group.get("rank_local") for group in groups):
         count = over_ranks(count)
     return count > 0
+
+
+def agreed(loss: float | None, norm: float, broken: bool) -> tuple[float | None, float, bool]:
+    """The mean of the losses that ranks know, the largest norm, and whether any is broken."""
+    known = [0.0, 0.0] if loss is None else [1.0, loss]
+    every = _gathered([*known, norm, float(broken)], dist.group.WORLD)
+    told = sum(row[0] for row in every)
+    mean = sum(row[1] for row in every) / told if told else None
+    return mean, max(row[2] for row in every), any(row[3] for row in every)
 
 
 def _added(values: Sequence[float], group: Any) -> list[float]:
@@ -96,7 +105,7 @@ def check_alike(unscale: float, groups: Sequence[Mapping[str, Any]]) -> None:
     """Refuse loss scales that differ between ranks. Whether a scale overflowed, torch compares only
     between ranks that share a DTensor.
     """
-    if not any(group.get("rank_local") for group in groups) or not _has_ranks():
+    if not any(group.get("rank_local") for group in groups) or not has_ranks():
         return
     every = [one for (one,) in _gathered([unscale], dist.group.WORLD)]
     if len(set(every)) > 1:
@@ -119,5 +128,5 @@ def check_meshes(places: Sequence[Place], groups: Sequence[Mapping[str, Any]]) -
             )
 
 
-def _has_ranks() -> bool:
+def has_ranks() -> bool:
     return dist.is_available() and dist.is_initialized()

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from meansquare.family import AdaGradHyper, AdamHyper
+from meansquare.guarding import Guard
 from meansquare.optimizers.fused import FusedOptimizer
 
 
@@ -50,6 +51,7 @@ class AdaGrad(FusedOptimizer):
         max_grad_norm: float | None = None,
         rank_local: bool = False,
         seed: int = 0,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__(params, locals())
 
@@ -108,6 +110,7 @@ class Adam(FusedOptimizer):
         rank_local: bool = False,
         max_update_rms: float | None = None,
         seed: int = 0,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__(params, locals())
 
@@ -155,6 +158,7 @@ class AdamW(FusedOptimizer):
         rank_local: bool = False,
         max_update_rms: float | None = None,
         seed: int = 0,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__(params, locals() | {"decoupled_weight_decay": True})
 

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from meansquare.family import RpropHyper, SGDHyper, SignSGDHyper
+from meansquare.guarding import Guard
 from meansquare.optimizers.fused import FusedOptimizer
 
 
@@ -49,6 +50,7 @@ class SGD(FusedOptimizer):
         max_grad_norm: float | None = None,
         rank_local: bool = False,
         seed: int = 0,
+        guard: Guard | None = None,
     ) -> None:
         # Later momentum may be 0 for a while, as in torch.
         if nesterov is True and momentum == 0:
@@ -94,6 +96,7 @@ class Rprop(FusedOptimizer):
         max_grad_norm: float | None = None,
         rank_local: bool = False,
         seed: int = 0,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__(params, locals())
 
@@ -133,5 +136,6 @@ class SignSGD(FusedOptimizer):
         max_grad_norm: float | None = None,
         rank_local: bool = False,
         seed: int = 0,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__(params, locals())

@@ -1,6 +1,5 @@
 """What the optimizers share: groups, state and hooks of torch.optim; no arithmetic."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -9,6 +8,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 from torch.utils.hooks import RemovableHandle
 
+from meansquare.guarding.guard import Guard, checked_guard
 from meansquare.hyper import RUN_CHECKS, Hyper
 from meansquare.kernels import cpu, warn_without_compiler
 from meansquare.kernels.plan import Plan
@@ -16,7 +16,7 @@ from meansquare.kernels.ranks import check_alike, on_any
 from meansquare.kernels.request import Request
 from meansquare.optimizers import traced
 from meansquare.optimizers.explained import explained
-from meansquare.optimizers.hooks import hooks_of, is_watched
+from meansquare.optimizers.hooks import hooked_step, hooks_of, is_asked_for_state
 from meansquare.optimizers.in_backward import InBackward
 from meansquare.settings import STATE_FORMAT, told_by
 from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded
@@ -25,6 +25,7 @@ _NO_NORM = (
     "max_grad_norm must be None where parameters are stepped in backward: it needs all gradients "
     "at once; use clip_value"
 )
+_NO_GUARD = "guard must be None where parameters are stepped in backward"
 
 
 class FusedOptimizer(Optimizer):
@@ -32,6 +33,7 @@ class FusedOptimizer(Optimizer):
 
     _step_supports_amp_scaling = True
     """Tells `torch.amp.GradScaler` to leave the gradients as they are: steps unscale them."""
+    guard: Guard | None = None
     _kind: ClassVar[type[Hyper]]
     _in_backward: dict[Tensor, RemovableHandle]
 
@@ -43,6 +45,8 @@ class FusedOptimizer(Optimizer):
         names = (*self._kind.names(), *RUN_CHECKS)
         self._forget()
         self._in_backward = {}
+        with told_by(type(self).__name__):
+            self.guard = checked_guard(given.get("guard"))
         self._traced = traced.Traced(self._kind)
         defaults = {name: given[name] for name in names if name in given}
         super().__init__(params, defaults)
@@ -73,7 +77,11 @@ class FusedOptimizer(Optimizer):
         if torch.compiler.is_compiling():
             return self._traced_step(closure)
         self._opt_called = True  # which schedulers want to know
-        return self._watched_step(closure) if is_watched(self) else self._step(closure)
+        if torch.autograd.profiler._is_profiler_enabled:
+            return self._profiled_step(closure)
+        if any(hooks_of(self)):
+            return hooked_step(self, type(self)._step, closure)
+        return self._step(closure)
 
     # torch would put every step, watched or not, into a profiler's record, which takes longer than
     # the step of a small model.
@@ -94,23 +102,25 @@ class FusedOptimizer(Optimizer):
         if scale is not None:
             with told_by(type(self).__name__):
                 check_alike(unscale, self.param_groups)
-        if not self.state and _is_asked_for_state():
+        if not self.state and is_asked_for_state():
             self._prepare([p for p in self._parameters() if p.grad is not None])
-        else:
+        elif self.guard is None:
             self._run(None, unscale)
+        else:
+            self.guard.step(self, loss, unscale)
         return loss
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
-    _watched_step = Optimizer.profile_hook_step(_step)
+    _profiled_step = Optimizer.profile_hook_step(_step)
 
     def _traced_step(self, closure: Callable[[], Any] | None) -> Any:
         from meansquare.optimizers import between
 
         # Dynamo guards the length of a dict of hooks, and not whether it is empty.
         watched = sum(map(len, hooks_of(self))) or torch.autograd.profiler._is_profiler_enabled
-        if watched or hasattr(self, "found_inf"):
+        if watched or hasattr(self, "found_inf") or self.guard is not None:
             return between.step(self, closure)
         loss = None
         if closure is not None:
@@ -177,6 +187,9 @@ class FusedOptimizer(Optimizer):
             p.grad = None
 
     def _refuse_norm(self) -> None:
+        """Nor a guard, which looks at all gradients at once, too."""
+        if self.guard is not None:
+            raise ValueError(f"{type(self).__name__}: {_NO_GUARD}")
         for i, hyper in enumerate(self._checked_groups()):
             if hyper.max_grad_norm is not None:
                 raise ValueError(f"{type(self).__name__}: {_NO_NORM} in group {i}")
@@ -275,15 +288,3 @@ class FusedOptimizer(Optimizer):
 
     def _check(self, group: Mapping[str, Any], where: str) -> Any:
         return self._kind.checked(group, type(self).__name__, where)
-
-
-def _is_asked_for_state() -> bool:
-    """Whether this step is torch.distributed.checkpoint's, to see what state there will be: it has
-    no learning rate and gradients of zeros, and nothing is to be kept of it.
-    """
-    frame = sys._getframe(2)
-    for _ in range(8):
-        if frame is None or frame.f_code.co_name == "_init_optim_state":
-            return frame is not None
-        frame = frame.f_back
-    return False

@@ -1,8 +1,10 @@
 """Who wants to know of a step: hooks of an optimizer, those of all, and a profiler."""
 
-from collections.abc import Sized
+import sys
+from collections.abc import Callable, Sized
+from itertools import chain
+from typing import Any
 
-import torch
 from torch.optim.optimizer import (
     Optimizer,
     _global_optimizer_post_hooks,
@@ -15,6 +17,31 @@ def hooks_of(opt: Optimizer) -> tuple[Sized, ...]:
     return *own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks
 
 
-def is_watched(opt: Optimizer) -> bool:
-    """Whether a profiler or a hook wants to know of this step."""
-    return torch.autograd.profiler._is_profiler_enabled or any(hooks_of(opt))
+def hooked_step(opt: Optimizer, step: Callable[..., Any], *args: Any) -> Any:
+    """A step with its hooks around it, as `Optimizer.profile_hook_step` does without a profiler,
+    whose record takes longer than the step of a small model.
+    """
+    kwargs: dict[str, Any] = {}
+    args = (opt, *args)
+    own = opt._optimizer_step_pre_hooks
+    for before in chain(_global_optimizer_pre_hooks.values(), own.values()):
+        changed = before(opt, args, kwargs)
+        if changed is not None:
+            args, kwargs = changed
+    out = step(*args, **kwargs)
+    own = opt._optimizer_step_post_hooks
+    for after in chain(own.values(), _global_optimizer_post_hooks.values()):
+        after(opt, args, kwargs)
+    return out
+
+
+def is_asked_for_state() -> bool:
+    """Whether this step is torch.distributed.checkpoint's, to see what state there will be: it has
+    no learning rate and gradients of zeros, and nothing is to be kept of it.
+    """
+    frame = sys._getframe(2)
+    for _ in range(8):
+        if frame is None or frame.f_code.co_name == "_init_optim_state":
+            return frame is not None
+        frame = frame.f_back
+    return False

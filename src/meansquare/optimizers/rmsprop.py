@@ -17,6 +17,7 @@ from meansquare.dialects import (
     wrote,
 )
 from meansquare.family import RMSPropHyper
+from meansquare.guarding import Guard
 from meansquare.hyper import EpsSetting, WeightDecayMode
 from meansquare.maths import maths
 from meansquare.optimizers.fused import FusedOptimizer
@@ -36,9 +37,10 @@ def _in_dialect(init: Callable[P, None]) -> Callable[P, None]:
             given = dict(signature.bind(*args, **kwargs).arguments)
             given |= given.pop("spelled", {})
             params = (given.pop("self"), given.pop("params"))
+            guard = given.pop("guard", None)
             settings = settings_of(given)
         self._given = given
-        init(*params, **settings)  # type: ignore[call-arg]
+        init(*params, **settings, guard=guard)  # type: ignore[call-arg]
 
     return settled  # type: ignore[return-value]
 
@@ -95,6 +97,7 @@ class RMSProp(FusedOptimizer):
             made this large (Shazeer & Stern 2018, arXiv:1804.04235; 1.0 there; for one more read of
             g and v, and of p where decay is L2)
         seed: of the stochastic rounding
+        guard: looks at each step before it is made (`meansquare.Guard`)
         spelled: arguments by the names that the dialect has for them
 
     Raises:
@@ -151,6 +154,7 @@ class RMSProp(FusedOptimizer):
         grad_norm_eps: float = 1e-6,
         max_update_rms: float | None = None,
         seed: int = 0,
+        guard: Guard | None = None,
         **spelled: Any,
     ) -> None:
         super().__init__(params, locals())
