@@ -32,7 +32,7 @@ class Guard:
             `zero` those numbers of the gradients, or `raise` FloatingPointError
         spike: what is done where the loss or the norm of all gradients is far above what is usual:
             `warn`, `skip` the step, `lower` the step for a while, or `rollback` to the last good
-            snapshot and go on with the next batch
+            snapshot and go on with the next batch, the step lowered for a while
         threshold: the robust z-score, (x - median)/(1.4826 * median deviation) of log x over the
             last good steps, above which something is a spike
         margin: a spike is also above the largest of them by this many times the distance of that
@@ -148,7 +148,7 @@ class Guard:
         loss = self._loss if loss is None else loss
         batch = self._batches if self._batch is None else self._batch
         self._loss = self._batch = None
-        value = float(loss) if loss is not None else None
+        value = loss.item() if isinstance(loss, Tensor) else loss
         return look(optimizer, value, batch, unscale, self.agree)
 
     def _mend(self, optimizer: Any, seen: Seen) -> bool:
@@ -211,7 +211,7 @@ class Guard:
         taken = self._snapshots.restore(optimizer, self._steps, self.snapshot_age)
         self._tell(seen, what, "skip" if taken is None else "rollback", back_to=taken)
         if taken is not None:
-            self._steps, self._good = taken, 0
+            self._steps, self._good, self._lowered = taken, 0, self.lower_for
         return False
 
     def _clip(self, seen: Seen) -> None:

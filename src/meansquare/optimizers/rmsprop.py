@@ -3,8 +3,9 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
+import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -21,7 +22,8 @@ from meansquare.guarding import Guard
 from meansquare.hyper import EpsSetting, WeightDecayMode
 from meansquare.maths import maths
 from meansquare.optimizers.fused import FusedOptimizer
-from meansquare.settings import told_by
+from meansquare.optimizers.rescaled import rescale_state, rescaled
+from meansquare.settings import above_zero, told_by
 
 P = ParamSpec("P")
 
@@ -187,6 +189,47 @@ class RMSProp(FusedOptimizer):
     def rule(self, group: int) -> str:
         """The step of a parameter group as one line of maths (see `meansquare.maths`)."""
         return maths(self._check(self.param_groups[group], f" in group {group}"))
+
+    @torch.no_grad()
+    def rescale(self, batch_from: float, batch_to: float) -> None:
+        """Go on with batches of another size: the square-root rule for every group.
+
+        With kappa = batch_to/batch_from: lr*sqrt(kappa), kappa*(1-alpha), eps/sqrt(kappa) (inside
+        the root eps/kappa), and v/kappa; with momentum kappa*(1-mu), lr*kappa**1.5, b/sqrt(kappa);
+        decoupled weight decay so that lr*weight_decay is kappa times as large. Curves of the loss
+        over samples stay where they were as long as gradients are mostly noise; L2 decay, limits of
+        norms and clipping by value stay as they are. With bias correction, the count of steps
+        becomes the (rounded) one at which the correction is the same. Schedulers keep learning
+        rates of their own: make them afterwards.
+
+        Raises ValueError, and changes nothing, for sizes that are not above 0 and where an average
+        would have to forget all at a step.
+        Source: Malladi et al. 2022, arXiv:2205.10287.
+
+        >>> opt = RMSProp([torch.nn.Parameter(torch.ones(2))], lr=1e-3, alpha=0.99)
+        >>> opt.rescale(32, 128)
+        >>> opt.param_groups[0]["lr"], round(opt.param_groups[0]["alpha"], 12)
+        (0.002, 0.96)
+        """
+        with told_by(type(self).__name__):
+            before, after = (
+                above_zero(f"rescale: {name}", value)
+                for name, value in (("batch_from", batch_from), ("batch_to", batch_to))
+            )
+            kappa, hypers = after / before, cast(list[RMSPropHyper], self._checked_groups())
+            new = [
+                rescaled(hyper, kappa, before, f" in group {i}") for i, hyper in enumerate(hypers)
+            ]
+        rates = {id(g["lr"]): g["lr"] for g in self.param_groups if isinstance(g["lr"], Tensor)}
+        factors = {id(g["lr"]): own.rate for g, own in zip(self.param_groups, new, strict=True)}
+        for number, rate in rates.items():  # groups may share one
+            rate.mul_(factors[number])
+        for group, own in zip(self.param_groups, new, strict=True):
+            if not isinstance(group["lr"], Tensor):
+                group["lr"] *= own.rate
+            group.update(own.settings)
+            for p in group["params"]:
+                rescale_state(self.state.get(p, {}), own)
 
     def __repr__(self) -> str:
         return "\n".join((super().__repr__(), *map(self._shown, range(len(self.param_groups)))))
