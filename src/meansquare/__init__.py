@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from meansquare.optimizers.groups import decay_groups
     from meansquare.optimizers.own import optimizer
     from meansquare.recipes import recipe
+    from meansquare.step_size import suggest_lr
     from meansquare.watching import watch
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "optimizer",
     "read_checkpoint",
     "recipe",
+    "suggest_lr",
     "watch",
 ]
 
@@ -43,6 +45,7 @@ _HOMES = {
     "decay_groups": "optimizers.groups",
     "optimizer": "optimizers.own",
     "recipe": "recipes",
+    "suggest_lr": "step_size",
     "watch": "watching",
 }
 

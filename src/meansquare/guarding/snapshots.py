@@ -1,19 +1,18 @@
 """The last good states of training, in memory or on disk, a bounded number of them."""
 
 import os
-import random
 import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from meansquare.guarding.chance import chance, set_chance
 from meansquare.parts import part
 
 
@@ -91,7 +90,7 @@ class Snapshots:
                 }
                 for p in params
             ],
-            _chance(),
+            chance(),
             [deepcopy(other.state_dict()) for other in self._others],
         )
 
@@ -111,29 +110,7 @@ def _restore(snapshot: Snapshot, optimizer: Optimizer, others: Sequence[Any]) ->
                     own[name] = kept[name]
     for other, kept in zip(others, snapshot.others, strict=True):
         other.load_state_dict(deepcopy(kept))
-    _set_chance(snapshot.chance)
-
-
-def _chance() -> dict[str, Any]:
-    """The random state of torch (every device), Python and NumPy, as tensors and plain values."""
-    kind, keys, place, has_gauss, gauss = cast(Any, np.random.get_state())
-    version, internal, next_gauss = random.getstate()
-    return {
-        "torch": torch.random.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "python": (version, list(internal), next_gauss),
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, gauss),
-    }
-
-
-def _set_chance(chance: dict[str, Any]) -> None:
-    torch.random.set_rng_state(chance["torch"])
-    if chance["cuda"]:
-        torch.cuda.set_rng_state_all(chance["cuda"])
-    version, internal, next_gauss = chance["python"]
-    random.setstate((version, tuple(internal), next_gauss))
-    kind, keys, *rest = chance["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    set_chance(snapshot.chance)
 
 
 def _written(snapshot: Snapshot, folder: Path) -> Path:

@@ -1,7 +1,8 @@
-"""What a checkpoint holds, as the doctor tells it."""
+"""What a checkpoint holds, or what is installed, as the doctor tells it."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,26 @@ from meansquare.diagnosis.patient import Patient
 from meansquare.dialects import DIALECTS
 from meansquare.family import AdaGradHyper, AdamHyper, RpropHyper, SGDHyper
 from meansquare.hyper import Hyper
+from meansquare.lab.environment import package_version, platform_name, usable_cores
 from meansquare.lab.errors import LabError
 from meansquare.settings import shown
 from meansquare.state import step_count
+
+
+def installation() -> Iterator[Table | str]:
+    """Versions, cores and live backends."""
+    import torch
+
+    import meansquare
+
+    for name in ("meansquare", "torch", "numpy"):
+        yield f"{name:12}{package_version(name) or 'not installed'}"
+    yield f"{'python':12}{sys.version.split()[0]}, {platform_name()}"
+    yield f"{'cores':12}{usable_cores()} usable, {torch.get_num_threads()} torch threads"
+    table = Table("backend", "live", "why")
+    for backend in meansquare.backends():
+        table.add_row(backend.name, "yes" if backend.live else "no", backend.detail)
+    yield table
 
 
 def checkup(path: Path) -> Iterator[Table | str]:

@@ -11,10 +11,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from meansquare.lab.arguments import (
-    ALL,
     at_least_one,
     claim_names,
     optimizer_names,
@@ -22,16 +20,28 @@ from meansquare.lab.arguments import (
     seconds,
     task_names,
 )
-from meansquare.lab.environment import package_version, platform_name, usable_cores
+from meansquare.lab.environment import usable_cores
 from meansquare.lab.errors import LabError
+from meansquare.lab.options import (
+    DEMO,
+    Budget,
+    EngineOption,
+    Epochs,
+    Jobs,
+    OptimizerNames,
+    Out,
+    Searched,
+    Seeds,
+    TaskNames,
+    TimeBudget,
+)
 from meansquare.lab.setups import SETUPS, USUAL, require_importable, setup_of
 from meansquare.lab.study import EVERY_SETTING_FROM, Study
-from meansquare.lab.tasks import KINDS, TASKS
+from meansquare.lab.watch_file import is_watch_file
 
 REFUSED, STOPPED = 2, 130
 DEFAULT_OUT, DEFAULT_CLAIMS = Path("runs/compare"), Path("runs/claims")
 EVERY_OPTIMIZER = ",".join(USUAL)
-DEMO = ("digits", "co2")
 ENGINES = ("local", "ray")
 SEARCHES = ("lr", "all")
 
@@ -43,40 +53,6 @@ app = typer.Typer(
 console = Console()
 # typer ships click under its own name; its public BadParameter leads to the class of all refusals.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-
-Out = Annotated[Path, typer.Option("--out", help="Run folder: records, figures and report.")]
-TaskNames = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[TASKS]...",
-        help=f"Of {', '.join(TASKS)}; a kind ({', '.join(KINDS[:-1])}); {ALL}; your own FILE.py "
-        f"(see new-task); images:FOLDER; text:PATH. [default: {' '.join(DEMO)}]",
-    ),
-]
-OptimizerNames = Annotated[
-    str,
-    typer.Option(
-        "--optimizers",
-        help=f"Of {', '.join(SETUPS)}, a dialect, or your own as FILE.py:NAME; with commas.",
-    ),
-]
-Budget = Annotated[int, typer.Option("--budget", help="Settings tried per optimizer and task.")]
-Searched = Annotated[
-    str | None,
-    typer.Option(
-        "--search",
-        help="lr: learning rates alone; all: eps, decay and momentum, too. "
-        f"[default: all from a budget of {EVERY_SETTING_FROM} on]",
-    ),
-]
-Seeds = Annotated[int, typer.Option("--seeds", help="Paired seeds of the final runs.")]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="Instead of each task's own number.")]
-Jobs = Annotated[int | None, typer.Option("--jobs", help="Processes; default: usable cores.")]
-EngineOption = Annotated[str, typer.Option("--engine", help="local, or ray: on a Ray cluster.")]
-TimeBudget = Annotated[
-    str | None,
-    typer.Option("--time-budget", help="Fit seeds, budget and epochs to a time: 90s, 15m, 1.5h."),
-]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,13 +114,24 @@ def compare(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Run folder of a compare.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Run folder of a compare, or a file of meansquare.watch.")
+    ],
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", help="Write all curves for TensorBoard there.")
     ] = None,
 ) -> int:
-    """Rebuild the figures and the page of a run folder from its records."""
+    """Rebuild the figures and the page of a run folder, or draw what was watched."""
     require_extras("report")
+    if is_watch_file(folder):
+        from meansquare.lab import atlas
+
+        if tensorboard:
+            raise LabError(
+                "--tensorboard is for run folders; watch(to='tensorboard:FOLDER') tells."
+            )
+        console.print(f"Atlas: {atlas.write(folder)}", highlight=False, soft_wrap=True)
+        return 0
     from meansquare.lab.campaign import publish_folder
 
     publish_folder(folder, console)
@@ -225,21 +212,35 @@ def doctor(
         for part in checkup(checkpoint):
             console.print(part)
         return 0
-    import torch
+    from meansquare.lab.checkup import installation
 
-    import meansquare
+    for part in installation():
+        console.print(part, highlight=False)
+    return 0
 
-    for name in ("meansquare", "torch", "numpy"):
-        console.print(f"{name:12}{package_version(name) or 'not installed'}", highlight=False)
-    console.print(f"{'python':12}{sys.version.split()[0]}, {platform_name()}", highlight=False)
-    console.print(
-        f"{'cores':12}{usable_cores()} usable, {torch.get_num_threads()} torch threads",
-        highlight=False,
-    )
-    table = Table("backend", "live", "why")
-    for backend in meansquare.backends():
-        table.add_row(backend.name, "yes" if backend.live else "no", backend.detail)
-    console.print(table)
+
+@app.command()
+def lr(
+    tasks: TaskNames = None,
+    optimizer: Annotated[
+        str, typer.Option("--optimizer", help="As compare --optimizers names one.")
+    ] = "rmsprop",
+    seeds: Annotated[int, typer.Option("--seeds", help="Times that it is tried.")] = 3,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Draw the range tests into this .svg or .png.")
+    ] = None,
+) -> int:
+    """Suggest a learning rate for tasks: by a range test, and by what is stable."""
+    names = task_names(tasks or DEMO[:1])
+    (chosen,) = optimizer_names(optimizer.split(",")[0])
+    if chosen != optimizer or (picture and len(names) > 1):
+        raise LabError("one optimizer at a time, and one task where there is a picture.")
+    require_extras("lr")
+    from meansquare.lab.rates import suggest
+
+    for name in names:
+        for part in suggest(name, chosen, at_least_one("--seeds", seeds, "seeds"), picture):
+            console.print(part, highlight=False)
     return 0
 
 

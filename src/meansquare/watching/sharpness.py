@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from meansquare.watching.divisor import divisor, rate_of, stability_limit
 
 Loss = Callable[[], Tensor]
+LEAST = 8  # products: a residual may be small at an eigenvalue that is not the largest
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def _lanczos(
             np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
         )
         value, error = float(values[-1]), rest * abs(float(vectors[-1, -1]))
-        if error <= tolerance * abs(value) or rest == 0:
+        if (error <= tolerance * abs(value) and count >= LEAST) or rest == 0:
             break
         beside.append(rest)
         basis.append(image / rest)
