@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from meansquare import RMSProp
+from meansquare.watching.sharpness import sharpness
 
-ITERATIONS = 20  # of the power iteration, which goes on from its last vector
+PRODUCTS = 20  # with the Hessian, at most
 LAST = 10  # looks at the end that are averaged
 
 
@@ -36,46 +36,18 @@ def _settled(alpha: float, lr: float, steps: int, every: int) -> float:
     )
     weights: list[Tensor] = list(network.parameters())
     optimizer = RMSProp(weights, lr=lr, alpha=alpha, eps=1e-7, bias_correction=True)
-    direction: list[Tensor] = [torch.randn_like(weight) for weight in weights]
     seen = []
+
+    def loss() -> Tensor:
+        return 0.5 * ((network(inputs) - targets) ** 2).sum(1).mean()
+
     for step in range(1, steps + 1):
-        loss = 0.5 * ((network(inputs) - targets) ** 2).sum(1).mean()
-        looked_at = step > steps - LAST * every and step % every == 0
+        if step > steps - LAST * every and step % every == 0:
+            seen.append(lr * sharpness(optimizer, loss, PRODUCTS).sharpness)
         optimizer.zero_grad()
-        gradients = torch.autograd.grad(loss, weights, create_graph=looked_at)
-        for weight, gradient in zip(weights, gradients, strict=True):
-            weight.grad = gradient.detach()
-        if looked_at:
-            scales = [_scale(optimizer, weight, alpha, step - 1) for weight in weights]
-            seen.append(lr * _sharpness(gradients, weights, scales, direction))
+        loss().backward()
         optimizer.step()
     return sum(seen) / len(seen)
-
-
-def _scale(optimizer: RMSProp, weight: Tensor, alpha: float, step: int) -> Tensor:
-    """P^-1/2 of a weight: P is what its gradient is divided by."""
-    average = optimizer.state[weight]["square_avg"] / (1.0 - alpha**step)
-    return (average.sqrt() + 1e-7).rsqrt()
-
-
-def _sharpness(
-    gradients: Sequence[Tensor],
-    weights: list[Tensor],
-    scales: list[Tensor],
-    direction: list[Tensor],
-) -> float:
-    """The largest eigenvalue, by power iteration from `direction`, which is moved to its vector."""
-    value = 0.0
-    for _ in range(ITERATIONS):
-        size = math.sqrt(sum(float((part**2).sum()) for part in direction))
-        scaled = [part / size * scale for part, scale in zip(direction, scales, strict=True)]
-        products = torch.autograd.grad(gradients, weights, scaled, retain_graph=True)
-        image = [product * scale for product, scale in zip(products, scales, strict=True)]
-        value = sum(
-            float((new * old).sum()) / size for new, old in zip(image, direction, strict=True)
-        )
-        direction[:] = image
-    return value
 
 
 def square_root_scaling(dimensions: int = 4000, steps: int = 1600) -> dict[str, float]:
