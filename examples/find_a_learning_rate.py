@@ -15,7 +15,7 @@ from meansquare.step_size import Prodigy
 
 pixels, digits = load_digits(return_X_y=True)
 inputs, targets = torch.tensor(pixels / 16.0, dtype=torch.float32), torch.tensor(digits)
-data = TensorDataset(inputs[:1400], targets[:1400])
+loader = DataLoader(TensorDataset(inputs[:1400], targets[:1400]), 32, shuffle=True)
 
 
 def loss_of(model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
@@ -25,14 +25,12 @@ def loss_of(model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
 
 def new_model() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10)
-    )
+    return nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
 
 
 def train(model: nn.Module, optimizer: RMSProp) -> float:
-    for _ in range(20):
-        for batch in DataLoader(data, 32, shuffle=True):
+    for _ in range(10):
+        for batch in loader:
             optimizer.zero_grad()
             loss_of(model, batch).backward()
             optimizer.step()
@@ -43,20 +41,13 @@ def train(model: nn.Module, optimizer: RMSProp) -> float:
 # Both methods work on a copy: model, optimizer, random state and loader stay as they are.
 model = new_model()
 optimizer = RMSProp(model.parameters())
-loader = DataLoader(data, 32, shuffle=True)
-found = {
-    "default": 1e-2,
-    "range test": suggest_lr(model, optimizer, loss_of, loader),
-    "stability meter": suggest_lr(model, optimizer, loss_of, loader, method="stability"),
-}
-for name, rate in found.items():
-    model = new_model()
-    lr = rate if isinstance(rate, float) else rate.lr
-    print(f"{name}: {rate}; held-out loss {train(model, RMSProp(model.parameters(), lr=lr)):.3f}")
+for method in ("range", "stability"):
+    found = suggest_lr(model, optimizer, loss_of, loader, method=method)
+    again = new_model()
+    end = train(again, RMSProp(again.parameters(), lr=found.lr))
+    print(f"{method}: {found}; held-out loss {end:.3f}")
 
 # Or none at all: Prodigy estimates how far the weights have to go, and sets the rate by that.
-model = new_model()
-optimizer = RMSProp(model.parameters())
 prodigy = Prodigy(optimizer)
-loss = train(model, optimizer)
-print(f"Prodigy: ended at {prodigy.learning_rate:.2g}; held-out loss {loss:.3f}")
+end = train(model, optimizer)
+print(f"Prodigy: ended at {prodigy.learning_rate:.2g}; held-out loss {end:.3f}")

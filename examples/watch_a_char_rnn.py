@@ -2,12 +2,11 @@
 
 python examples/watch_a_char_rnn.py [FOLDER]
 
-Trains a small LSTM on the text of Python's own help pages, writes what every layer does to
-FOLDER/watch.jsonl, and tells what it saw. `meansquare report FOLDER/watch.jsonl` draws it.
+Trains a small LSTM on Python's own help pages, writes what every layer does to FOLDER/watch.jsonl;
+`meansquare report FOLDER/watch.jsonl` draws it.
 """
 
 import sys
-from pathlib import Path
 from pydoc_data.topics import topics
 
 import torch
@@ -15,7 +14,7 @@ from torch import nn
 
 import meansquare
 
-folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/char-rnn")
+folder = sys.argv[1] if len(sys.argv) > 1 else "runs/char-rnn"
 torch.manual_seed(0)
 
 text = "\n".join(topics.values())
@@ -44,7 +43,7 @@ def loss_of(batch: torch.Tensor) -> torch.Tensor:
 
 
 # One line: every 25 steps, look at every parameter. Training stays as it is, bit for bit.
-with meansquare.watch(optimizer, every=25, to=folder / "watch.jsonl", model=model) as watcher:
+with meansquare.watch(optimizer, every=25, to=f"{folder}/watch.jsonl", model=model) as watcher:
     for step in range(1, 301):
         starts = torch.randint(len(codes) - 65, (32, 1))
         batch = codes[starts + torch.arange(65)]

@@ -50,7 +50,5 @@ def test_a_guarded_training_survives_what_a_plain_one_does_not(tmp_path):
 def test_learning_rates_are_found_that_train(tmp_path):
     said = run("find_a_learning_rate.py", cwd=tmp_path)
     losses = [float(x) for x in re.findall(r"held-out loss (\d+\.\d+)", said)]
-    assert len(losses) == 4
-    default, ranged, stable, free = losses
-    assert max(ranged, stable) < default
-    assert free < 2 * default
+    assert len(losses) == 3
+    assert max(losses) < 1.0  # of a network that knows nothing, 2.3

@@ -13,6 +13,7 @@ from torch import Tensor
 from meansquare.guarding.looking import Event, Seen, look
 from meansquare.guarding.snapshots import Snapshots
 from meansquare.guarding.usual import Norms, Window
+from meansquare.kernels.places import Place, places_of
 from meansquare.settings import above_zero, count, fraction, one_of, optional, shown, told_by
 
 NonFinite = Literal["skip", "zero", "raise"]
@@ -118,6 +119,7 @@ class Guard:
         self._steps = self._batches = self._good = 0
         self._in_a_row = self._broken_in_a_row = self._lowered = 0
         self._loss: Any = None
+        self._places: list[Place] = []
         self._batch: Any = None
 
     @property
@@ -149,7 +151,16 @@ class Guard:
         batch = self._batches if self._batch is None else self._batch
         self._loss = self._batch = None
         value = loss.item() if isinstance(loss, Tensor) else loss
-        return look(optimizer, value, batch, unscale, self.agree)
+        return look(optimizer, self._known(optimizer), value, batch, unscale, self.agree)
+
+    def _known(self, optimizer: Any) -> list[Place]:
+        """The places of the parameters, made anew when these are others."""
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        if len(params) != len(self._places) or any(
+            p is not place.parameter for p, place in zip(params, self._places, strict=True)
+        ):
+            self._places = places_of(optimizer.param_groups)
+        return self._places
 
     def _mend(self, optimizer: Any, seen: Seen) -> bool:
         """Do something about what is not finite; whether to step now."""
@@ -244,7 +255,8 @@ class Guard:
 
     def _learn(self, optimizer: Any, seen: Seen) -> None:
         """Remember a step that was made as what is usual, unless it was a spike."""
-        self._norms.add(seen.norms)
+        if self.clip is not None:
+            self._norms.add(seen.norms)
         if seen.worst > self.threshold:
             return
         self._in_a_row = 0
@@ -282,10 +294,3 @@ class Guard:
 
 
 _COUNTS = ("_steps", "_batches", "_good", "_in_a_row", "_broken_in_a_row", "_lowered")
-
-
-def checked_guard(guard: Any) -> Guard | None:
-    """What an optimizer was given as its guard. Raises TypeError for anything else."""
-    if guard is None or isinstance(guard, Guard):
-        return guard
-    raise TypeError(f"guard must be a Guard, got {shown(guard)}")

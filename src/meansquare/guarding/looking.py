@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from meansquare.kernels import ranks
-from meansquare.kernels.places import Place, places_of
+from meansquare.kernels.places import Place
 from meansquare.parts import as_placed, part
+
+_ALL_NORMS = torch._foreach_norm  # type: ignore[attr-defined]
+_USUAL = (torch.float32, torch.strided)
 
 
 @dataclass(frozen=True)
@@ -86,52 +89,57 @@ def layer(place: Place) -> str:
     return place.name.removeprefix("parameter ").strip("'")
 
 
-def look(optimizer: Any, loss: float | None, batch: Any, unscale: float, agree: bool) -> Seen:
-    """See the gradients of an optimizer, which are to be multiplied by `unscale`."""
+def look(
+    optimizer: Any,
+    places: Sequence[Place],
+    loss: float | None,
+    batch: Any,
+    unscale: float,
+    agree: bool,
+) -> Seen:
+    """See the gradients of an optimizer's parameters, which are to be multiplied by `unscale`."""
     groups = optimizer.param_groups
-    places = [place for place in places_of(groups) if place.parameter.grad is not None]
-    for place in places:
-        p = place.parameter
-        placed = as_placed(p, p.grad)
-        if placed is not p.grad:
-            p.grad = placed  # yet to be summed over ranks; it may be written to
-    gradients = [part(place.parameter.grad) for place in places]  # type: ignore[arg-type]
-    norms = _norms(places, gradients, unscale)
-    if ranks.spread(groups):
+    is_spread = ranks.spread(groups)
+    if is_spread:
+        for place in places:
+            p = place.parameter
+            placed = as_placed(p, p.grad)
+            if placed is not p.grad:
+                p.grad = placed  # yet to be summed over ranks; it may be written to
+    active = [place for place in places if place.parameter.grad is not None]
+    gradients: list[Any] = [place.parameter.grad for place in active]
+    gradients = [part(g) for g in gradients] if is_spread else gradients
+    norms = _norms(active, gradients, unscale)
+    if is_spread:
         squares = {number: norm * norm for number, norm in norms.items()}
-        every = [place for place in places_of(groups) if place.parameter.requires_grad]
-        whole = ranks.over_parts(squares, every)
+        whole = ranks.over_parts(squares, [p for p in places if p.parameter.requires_grad])
         norms = {number: math.sqrt(whole[number]) for number in norms}
     total = _length(norms.values())
     broken = not math.isfinite(total) or (loss is not None and not math.isfinite(loss))
     if agree and ranks.has_ranks():
         loss, total, broken = ranks.agreed(loss, total, broken)
-    return Seen(batch, places, gradients, norms, loss, total, broken)
+    return Seen(batch, active, gradients, norms, loss, total, broken)
 
 
 def _norms(
     places: Sequence[Place], gradients: Sequence[Tensor], unscale: float
 ) -> dict[int, float]:
-    """The norm of each gradient, in float32 or float64; one wait for each device."""
-    norms: dict[int, float] = {}
-    for wide in (torch.float64, torch.float32):
-        of_dtype = (torch.float64, torch.complex128)
-        rows = [
-            (place.ordinal, g.detach())
-            for place, g in zip(places, gradients, strict=True)
-            if (g.dtype in of_dtype) == (wide == torch.float64)
-        ]
-        if rows:
-            found = [_norm(g, wide) for _, g in rows]
-            device = found[0].device
-            values = torch.stack([one.to(device) for one in found]).tolist()
-            norms |= zip((n for n, _ in rows), (unscale * value for value in values), strict=True)
-    return norms
+    """The norm of each gradient, in float32 or float64; one wait for the device."""
+    if not gradients:
+        return {}
+    if {(g.dtype, g.layout, g.device) for g in gradients} == {(*_USUAL, gradients[0].device)}:
+        found = _ALL_NORMS([*gradients])
+    else:
+        device = gradients[0].device
+        found = [_norm(g).to(device, torch.float64) for g in gradients]
+    values = torch.stack([*found]).tolist()
+    return {p.ordinal: unscale * value for p, value in zip(places, values, strict=True)}
 
 
-def _norm(g: Tensor, wide: torch.dtype) -> Tensor:
+def _norm(g: Tensor) -> Tensor:
     own = g.to_dense() if g.layout != torch.strided else g
     own = torch.view_as_real(own.resolve_conj()) if own.is_complex() else own
+    wide = torch.promote_types(own.dtype, torch.float32)
     return torch.linalg.vector_norm(own, dtype=wide)
 
 

@@ -24,7 +24,7 @@ class Window:
         By far: above the largest by `margin` times the distance of that one from the median. So a
         number with a heavy tail, whose z-scores are large all the time, raises no alarm.
         """
-        if len(self._values) < self._warmup:
+        if len(self._values) < self._warmup or value <= max(self._values):
             return -math.inf
         known = np.array(self._values)
         if known.min() > 0 and value > 0:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 from torch.utils.hooks import RemovableHandle
 
-from meansquare.guarding.guard import Guard, checked_guard
+from meansquare.guarding import Guard
 from meansquare.hyper import RUN_CHECKS, Hyper
 from meansquare.kernels import cpu, warn_without_compiler
 from meansquare.kernels.plan import Plan
@@ -18,7 +18,7 @@ from meansquare.optimizers import traced
 from meansquare.optimizers.explained import explained
 from meansquare.optimizers.hooks import hooked_step, hooks_of, is_asked_for_state
 from meansquare.optimizers.in_backward import InBackward
-from meansquare.settings import STATE_FORMAT, told_by
+from meansquare.settings import STATE_FORMAT, shown, told_by
 from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded
 
 _NO_NORM = (
@@ -45,8 +45,11 @@ class FusedOptimizer(Optimizer):
         names = (*self._kind.names(), *RUN_CHECKS)
         self._forget()
         self._in_backward = {}
-        with told_by(type(self).__name__):
-            self.guard = checked_guard(given.get("guard"))
+        self.guard = given.get("guard")
+        if not isinstance(self.guard, Guard | None):
+            raise TypeError(
+                f"{type(self).__name__}: guard must be a Guard, got {shown(self.guard)}"
+            )
         self._traced = traced.Traced(self._kind)
         defaults = {name: given[name] for name in names if name in given}
         super().__init__(params, defaults)
