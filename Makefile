@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install -q -c constraints.txt
 BUILT := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 
-.PHONY: demo setup test check emit verify results sanitize fuzz soak conformance golden bench browser \
-  clean
+.PHONY: demo setup test check emit verify results rates pictures sanitize fuzz soak conformance \
+  golden bench browser clean
 
 demo: $(VENV)/lab
 	$(BIN)/meansquare compare
@@ -25,6 +25,7 @@ check: $(VENV)/dev
 	$(BIN)/pyright
 	$(BIN)/python tools/emit.py --check
 	$(BIN)/python tools/which_setting.py --check
+	$(BIN)/python tools/learning_rates.py --check
 
 emit: $(VENV)/dev
 	$(BIN)/python tools/emit.py
@@ -39,6 +40,14 @@ verify: $(VENV)/lab
 results: $(VENV)/lab
 	$(BIN)/meansquare claims --out runs/claims
 	$(BIN)/python tools/which_setting.py --publish runs/claims
+
+# The table of suggested learning rates, from records that are made where they are missing: ten minutes.
+rates: $(VENV)/lab
+	$(BIN)/python tools/learning_rates.py --run
+
+# The pictures of three pages, from real runs; needs chromium.
+pictures: $(VENV)/dev browser
+	$(BIN)/python tools/pictures.py
 
 sanitize: $(VENV)/dev
 	bash tools/sanitize.sh

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conformance import golden
+from conformance import golden, prodigy
 from conformance.cases import FRAMEWORKS, LR
 from conformance.environments import ENVIRONMENTS
 from conformance.framework import (
@@ -147,6 +147,24 @@ def hazards(results: list[Result]) -> str:
     return table(*rows)
 
 
+def check_prodigy(write: bool) -> list[str]:
+    """Whether prodigyopt still computes what is kept of it, or keep what it computes now."""
+    (environment, *_) = ENVIRONMENTS
+    file = FOLDER / "prodigy.json"
+    command = [str(environment.python(FOLDER)), "-m", "conformance.prodigy", str(file)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=LONGEST
+    )
+    if done.returncode:
+        return [f"prodigyopt did not run: {done.stderr.strip().splitlines()[-1]}"]
+    told = json.loads(file.read_text())
+    if write:
+        prodigy.keep(**told)
+    gap = prodigy.difference(told["rows"])
+    print(f"{told['made_by']}: {gap:.0e} from what is kept of it")
+    return [f"prodigyopt differs from tests/golden: {gap:.1e}"] if gap > prodigy.ROUNDING else []
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
@@ -169,6 +187,7 @@ def main() -> int:
         for result in results
         if result.paths is None and (write or result.framework.environment not in lacking)
     ]
+    wrong += check_prodigy(write) if "main" not in lacking else []
     for text in wrong:
         print(f"wrong: {text}")
     if write and not wrong:

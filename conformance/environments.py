@@ -58,6 +58,7 @@ ENVIRONMENTS = (
             (
                 *("torch==2.13.0", "tensorflow-cpu", "keras", "jax", "optax", "timm", "river"),
                 *("stable-baselines3", "bitsandbytes", "heavyball", "mlx[cpu]", "dm-sonnet"),
+                "prodigyopt",
             ),
             ("--no-deps", "tf_keras"),  # it would bring tensorflow beside tensorflow-cpu
         ),
