@@ -182,6 +182,18 @@ def test_the_rate_has_eps_where_the_optimizer_has_it(place):
     assert seen["eps_rules"] == 1.0
 
 
+def test_what_is_not_finite_is_counted_also_where_it_was_not_picked():
+    p = nn.Parameter(torch.ones(1000))
+    optimizer = RMSProp([p])
+    p.grad = torch.ones(1000)
+    p.grad[1] = math.inf
+    before = weights_of(optimizer, 10)
+    optimizer.step()
+    seen = measured(optimizer, before, 10)[p]
+    assert seen["nonfinite"] == 3  # weight (NaN), gradient and v
+    assert seen["gradient"] == 1.0
+
+
 def test_what_is_not_finite_is_counted_in_weights_gradients_and_all_state():
     p = nn.Parameter(torch.ones(3))
     optimizer = RMSProp([p], momentum=0.9)

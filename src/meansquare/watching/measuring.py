@@ -46,16 +46,24 @@ def measured(
     """The numbers of every parameter that has a gradient, by what its weights were `before`."""
     kinds = defaultdict(list)
     for group in optimizer.param_groups:
+        known, how = None, None
         for p in group["params"]:
             if p.grad is not None and p in before and before[p].numel():
                 state = optimizer.state.get(p, {})
-                how = divisor_of(group, state)
-                steps = 0.0 if how is None or how.decay is None else steps_of(state)
-                kinds[Kind(how, rate_of(group, state), steps)].append(p)
+                if known is None or known != state.keys():
+                    known, how = state.keys(), divisor_of(group, state)
+                kinds[_kind(group, state, how)].append(p)
     numbers = {}
     for kind, params in kinds.items():
         numbers |= _of_kind(kind, params, optimizer, before, most)
     return numbers
+
+
+def _kind(group: Mapping[str, Any], state: Mapping[str, Any], how: Divisor | None) -> Kind:
+    """What of a parameter's step is a matter of its settings and its count alone."""
+    if "betas" in group or group.get("lr_decay") or (how and how.corrected):
+        return Kind(how, rate_of(group, state), steps_of(state))
+    return Kind(how, float(group["lr"]), 0.0)
 
 
 def _of_kind(
@@ -63,51 +71,46 @@ def _of_kind(
 ) -> dict[Tensor, Numbers]:
     lengths = np.array([before[p].numel() for p in params])
     starts = np.cumsum(lengths) - lengths
-    buffers = {
-        name: joined([picked(optimizer.state[p][name], most) for p in params])
-        for name in kind.buffers
-    }
-    after = joined([picked(p, most) for p in params])
-    gradient = joined([picked(p.grad, most) for p in params])  # type: ignore[arg-type]
-    sums = [values.sum() for values in (after, gradient, *buffers.values())]
+    rows = [[before[p] for p in params], params, [p.grad for p in params]]
+    rows += [[optimizer.state[p][name] for p in params] for name in kind.buffers]
+    picks = [picked(t, most) for row in rows[1:] for t in row]  # type: ignore[arg-type]
+    whole = joined([*rows[0], *picks])
+    was, after, gradient, *held = whole.reshape(len(rows), -1)
     scale = _loss_scale(optimizer)
     seen = Seen(
-        starts,
-        lengths,
-        joined([before[p] for p in params]),
-        after,
-        gradient if scale == 1 else gradient / scale,
-        kind.rate,
+        starts, lengths, was, after, gradient if scale == 1 else gradient / scale, kind.rate
     )
     if kind.divisor is not None:
-        root = kind.divisor.root(buffers, kind.steps)
+        root = kind.divisor.root(dict(zip(kind.buffers, held, strict=True)), kind.steps)
         divided = kind.divisor.with_eps(root)
         seen = seen._replace(root=root, divisor=divided, least_root=kind.divisor.least_root)
     with np.errstate(all="ignore"):  # what is not finite is counted, and its figures are told so
         columns = {name: probe(seen) for name, probe in PROBES.items()}
-    counts = _counts(kind, params, optimizer, all(map(math.isfinite, sums)), most)
+        finite = math.isfinite(whole.sum())
+    told = _is_all(params, lengths) if finite else [False] * len(params)
+    counts = [
+        _count(p, optimizer.state.get(p, {}), kind, all_of)
+        for p, all_of in zip(params, told, strict=True)
+    ]
     return {
         p: {name: column and column[i] for name, column in columns.items()} | {"nonfinite": count}
         for i, (p, count) in enumerate(zip(params, counts, strict=True))
     }
 
 
-def _counts(
-    kind: Kind, params: Sequence[Tensor], optimizer: Optimizer, finite: bool, most: int | None
-) -> list[int]:
-    """How many numbers of each parameter, its gradient and its state are not finite.
+def _is_all(params: Sequence[Tensor], lengths: Any) -> list[bool]:
+    """Of which parameters all weights were picked."""
+    return [n >= p.numel() * (1 + p.is_complex()) for p, n in zip(params, lengths, strict=True)]
 
-    `finite` tells that all that was picked is: small tensors are not read again then.
+
+def _count(p: Tensor, state: Mapping[str, Any], kind: Kind, is_known: bool) -> int:
+    """How many numbers of a parameter, its gradient and its state are not finite; `is_known` tells
+    that those are finite which the probes read.
     """
-    counts = []
-    for p in params:
-        state = optimizer.state.get(p, {})
-        whole = finite and (most is None or p.numel() * 2 <= most)  # twice: complex numbers
-        known = ("step", *kind.buffers) if whole else ("step",)
-        tensors = [state[name] for name in state if name not in known and _is_buffer(state[name])]
-        tensors += [] if whole else [t for t in (p, p.grad) if t is not None]
-        counts.append(sum(map(nonfinite, tensors)))
-    return counts
+    known = ("step", *kind.buffers) if is_known else ("step",)
+    tensors = [state[name] for name in state if name not in known and _is_buffer(state[name])]
+    tensors += [] if is_known else [t for t in (p, p.grad) if t is not None]
+    return sum(map(nonfinite, tensors))
 
 
 def _is_buffer(value: Any) -> bool:

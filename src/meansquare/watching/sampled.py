@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 from torch.nn import Parameter
 
 from meansquare.watching.divisor import real
@@ -15,12 +16,13 @@ REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def picked(t: Tensor, most: int | None) -> Tensor:
-    """At most `most` elements of a tensor, as many apart as goes into none of its rows evenly."""
-    flat = (
-        t if type(t) in PLAIN and t.dtype in REAL and t.layout == torch.strided else real(dense(t))
-    ).reshape(-1)
-    count = flat.numel()
-    return flat if most is None or count <= most else flat[:: spacing(count, most)]
+    """At most `most` elements of a tensor, as many apart as goes into none of its rows evenly; the
+    tensor itself, in its form, where these are all of it.
+    """
+    if type(t) not in PLAIN or t.dtype not in REAL or t.layout != torch.strided:
+        t = real(dense(t))
+    count = t.numel()
+    return t if most is None or count <= most else t.reshape(-1)[:: spacing(count, most)]
 
 
 def spacing(count: int, most: int) -> int:
@@ -37,10 +39,19 @@ def spacing(count: int, most: int) -> int:
 
 
 def joined(tensors: Sequence[Tensor]) -> np.ndarray:
-    """Flat tensors one behind the other, as float64, in memory of its own; one transfer."""
+    """Tensors one behind the other, flat, as float64, in memory of its own; one transfer."""
     if len({t.device for t in tensors}) > 1:
         tensors = [t.cpu() for t in tensors]
-    return torch.cat([*tensors]).cpu().double().numpy()
+    elif tensors[0].device.type != "cpu":
+        tensors = [_flatten_dense_tensors([*tensors]).cpu()]
+    # By NumPy: torch would wake its threads, which take longer than all of this.
+    arrays = [_array(t).reshape(-1) for t in tensors]
+    return np.concatenate(arrays, dtype=np.float64, casting="same_kind")
+
+
+def _array(t: Tensor) -> np.ndarray:
+    own = t.detach()
+    return (own if own.dtype in (torch.float32, torch.float64) else own.float()).numpy()
 
 
 def dense(t: Tensor) -> Tensor:
