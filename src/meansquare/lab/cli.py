@@ -37,7 +37,7 @@ from meansquare.lab.options import (
 )
 from meansquare.lab.setups import SETUPS, USUAL, require_importable, setup_of
 from meansquare.lab.study import EVERY_SETTING_FROM, Study
-from meansquare.lab.watch_file import is_watch_file
+from meansquare.lab.watch_file import watch_files
 
 REFUSED, STOPPED = 2, 130
 DEFAULT_OUT, DEFAULT_CLAIMS = Path("runs/compare"), Path("runs/claims")
@@ -123,14 +123,13 @@ def report(
 ) -> int:
     """Rebuild the figures and the page of a run folder, or draw what was watched."""
     require_extras("report")
-    if is_watch_file(folder):
+    if watched := watch_files(folder):
         from meansquare.lab import atlas
 
         if tensorboard:
-            raise LabError(
-                "--tensorboard is for run folders; watch(to='tensorboard:FOLDER') tells."
-            )
-        console.print(f"Atlas: {atlas.write(folder)}", highlight=False, soft_wrap=True)
+            raise LabError(f"--tensorboard must have a run folder, got {folder}; leave it out.")
+        for page in atlas.write_all(watched):
+            console.print(f"Atlas: {page}", highlight=False, soft_wrap=True)
         return 0
     from meansquare.lab.campaign import publish_folder
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,35 @@ from meansquare.lab.errors import LabError
 from meansquare.settings import shown
 
 FORMAT, VERSION = "meansquare-watch", 1
+RECORDS = "records.jsonl"  # of a run folder, which is no watched training
 NUMBERS = (
     "eps_rules", "gradient", "update", "relative_update", "precursor", "dead", "stale", "nonfinite",
 )  # fmt: skip
+MOST_COUNTED = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of one tensor; None where a number is not finite or there is none."""
+
+    rate: tuple[float | None, ...] | None
+    eps_rules: float | None
+    gradient: float | None
+    update: float | None
+    relative_update: float | None
+    precursor: float | None
+    dead: float | None
+    stale: float | None
+    nonfinite: float | None
+
+    def values(self, number: str) -> tuple[float | None, ...]:
+        """A number by its name; the quantiles of the rates."""
+        return (self.rate or (None,)) if number == "rate" else (getattr(self, number),)
+
+    def value(self, number: str) -> float | None:
+        """A number by its name; of the rates their median."""
+        values = self.values(number)
+        return values[len(values) // 2]
 
 
 @dataclass(frozen=True)
@@ -22,9 +49,9 @@ class Look:
     """The numbers of every tensor at a step; None for one that had no gradient then."""
 
     step: int
-    seconds: float
+    seconds: float | None
     lr: tuple[float | None, ...]
-    tensors: tuple[Mapping[str, Any] | None, ...]
+    tensors: tuple[Seen | None, ...]
 
 
 @dataclass(frozen=True)
@@ -32,7 +59,7 @@ class Happening:
     """An event: what was seen at a step, and what a guard did."""
 
     step: int
-    batch: Any
+    batch: str
     what: str
     action: str
     layers: tuple[str, ...]
@@ -40,34 +67,50 @@ class Happening:
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A training as it was watched; `losses` and `edges` by step."""
+class Header:
+    """The first line: of which optimizer, how often it was looked at, and its tensors."""
 
-    path: Path
     optimizer: str
     every: int
+    sample: int | None
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     groups: tuple[int, ...]
-    looks: tuple[Look, ...]
-    losses: Mapping[int, float | None]
-    events: tuple[Happening, ...]
-    edges: Mapping[int, float | None]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A training as it was watched; `losses` and `edges` (sharpness over its limit) by step."""
+
+    path: Path
+    header: Header
     cut_off: bool
+    looks: list[Look] = field(default_factory=list)
+    losses: dict[int, float | None] = field(default_factory=dict)
+    events: list[Happening] = field(default_factory=list)
+    edges: dict[int, float | None] = field(default_factory=dict)
 
     def series(self, tensor: int, number: str) -> list[float | None]:
         """A number of one tensor over the looks: of the rates their median."""
         found = [look.tensors[tensor] for look in self.looks]
-        return [None if seen is None else _middle(seen.get(number)) for seen in found]
+        return [None if seen is None else seen.value(number) for seen in found]
 
 
-def _middle(value: Any) -> float | None:
-    return value[len(value) // 2] if isinstance(value, list) else value
+def watch_files(path: Path) -> list[Path]:
+    """The files to draw: the one that is named, or all of a folder that holds no records."""
+    if path.is_dir():
+        if any(path.glob(f"{RECORDS}*")):  # packed ones, too
+            return []
+        return [file for file in sorted(path.glob("*.jsonl")) if _begins_as_one(file)]
+    return [path] if path.suffix == ".jsonl" and path.name != RECORDS else []
 
 
-def is_watch_file(path: Path) -> bool:
-    """Whether it is named as one."""
-    return path.suffix == ".jsonl" and path.name != "records.jsonl" and path.is_file()
+def _begins_as_one(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return FORMAT.encode() in file.read(100)
+    except OSError:
+        return False
 
 
 def load(path: Path) -> Watched:
@@ -75,132 +118,157 @@ def load(path: Path) -> Watched:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise LabError(f"cannot read {path}: {error.strerror}.") from error
+        raise LabError(
+            f"cannot read {path}: {error.strerror}; name a file that meansquare.watch wrote."
+        ) from error
     return parsed(path, content)
 
 
 def parsed(path: Path, content: bytes) -> Watched:
     """What is in a file of this content."""
-    *lines, rest = content.split(b"\n")
-    if not lines:
-        raise _damaged(path, 1, "the header is missing")
-    read = [_line(path, number, line) for number, line in enumerate(lines, start=1)]
-    header = _header(path, read[0])
-    looks, events = [], []
-    losses: dict[int, float | None] = {}
-    edges: dict[int, float | None] = {}
-    for number, line in enumerate(read[1:], start=2):
-        try:
-            kind = line["kind"]
-            if kind == "look":
-                looks.append(_look(line, len(header["tensors"])))
-            elif kind == "losses":
-                losses |= enumerate(map(_number, line["values"]), start=_count(line["first"]))
-            elif kind == "event":
-                events.append(_event(line))
-            elif kind == "sharpness":
-                edges[_count(line["step"])] = _number(line["edge"])
-            else:
-                raise ValueError(f"unknown kind {shown(kind)}")
-        except (KeyError, TypeError, ValueError) as error:
-            what = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise _damaged(path, number, what) from error
-    tensors = header["tensors"]
-    return Watched(
-        path,
-        header["optimizer"],
-        header["every"],
-        tuple(tensor["name"] for tensor in tensors),
-        tuple(tuple(tensor["shape"]) for tensor in tensors),
-        tuple(tensor["group"] for tensor in tensors),
-        tuple(looks),
-        losses,
-        tuple(events),
-        edges,
-        bool(rest),
-    )
-
-
-def _line(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(line, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, number, "it is not JSON") from error
-    if not isinstance(parsed, dict):
-        raise _damaged(path, number, "it is not a JSON object")
-    return parsed
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)
-
-
-def _header(path: Path, header: dict[str, Any]) -> dict[str, Any]:
-    if header.get("format") != FORMAT:
+    lines = _lines(path, content)
+    first = next(lines, None)
+    if first is None or first[1].get("format") != FORMAT:
         raise LabError(f"{path} was not written by meansquare.watch: its first line is no header.")
-    if header.get("version") != VERSION:
-        raise _damaged(path, 1, f"version {shown(header.get('version'))} where {VERSION} is read")
+    with _Checked(path, 1):
+        watched = Watched(path, _header(first[1]), cut_off=not content.endswith(b"\n"))
+    for number, line in lines:
+        with _Checked(path, number):
+            _add(watched, line)
+    return watched
+
+
+def _lines(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every whole line with its number; what follows the last line's end is left out."""
+    start, number = 0, 0
+    while (end := content.find(b"\n", start)) >= 0:
+        number += 1
+        with _Checked(path, number):
+            line = _json(content[start:end])
+        yield number, line
+        start = end + 1
+
+
+class _Checked:
+    """Says in one line which line of which file does not hold what it must."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        self._path, self._number = path, number
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        if isinstance(error, (KeyError, ValueError)):
+            what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise LabError(
+                f"{self._path} line {self._number} is damaged: {what}; "
+                "remove that line, or watch again."
+            ) from error
+
+
+def _json(line: bytes) -> dict[str, Any]:
     try:
-        _text(header["optimizer"])
-        _count(header["every"])
-        for tensor in header["tensors"]:
-            _text(tensor["name"])
-            [_count(size) for size in tensor["shape"]]
-            _count(tensor["group"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, 1, f"the header has no {error}") from error
-    return header
+        return _object("a line", json.loads(line))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError("it is not JSON") from error
 
 
-def _look(line: Mapping[str, Any], count: int) -> Look:
-    tensors = line["tensors"]
-    if not isinstance(tensors, list) or len(tensors) != count:
-        raise ValueError(f"tensors must be {count}")
+def _header(line: dict[str, Any]) -> Header:
+    if line["version"] != VERSION:
+        raise ValueError(f"version must be {VERSION}, got {shown(line['version'])}")
+    tensors = [_object("a tensor", tensor) for tensor in _list("tensors", line["tensors"])]
+    sample = line.get("sample")
+    return Header(
+        _text("optimizer", line["optimizer"]),
+        _count("every", line["every"]),
+        None if sample is None else _count("sample", sample),
+        tuple(_text("name", tensor["name"]) for tensor in tensors),
+        tuple(
+            tuple(_count("a size", size) for size in _list("shape", tensor["shape"]))
+            for tensor in tensors
+        ),
+        tuple(_count("group", tensor["group"]) for tensor in tensors),
+    )
+
+
+def _add(watched: Watched, line: dict[str, Any]) -> None:
+    kind = line["kind"]
+    if kind == "look":
+        watched.looks.append(_look(line, len(watched.header.names)))
+    elif kind == "losses":
+        first, values = _count("first", line["first"]), _list("values", line["values"])
+        watched.losses.update(enumerate((_number("a loss", v) for v in values), start=first))
+    elif kind == "event":
+        watched.events.append(_event(line))
+    elif kind == "sharpness":
+        watched.edges[_count("step", line["step"])] = _number("edge", line["edge"])
+    else:
+        raise ValueError(f"kind must be look, losses, event or sharpness, got {shown(kind)}")
+
+
+def _look(line: dict[str, Any], count: int) -> Look:
     return Look(
-        _count(line["step"]),
-        float(line["seconds"]),
-        tuple(_number(rate) for rate in line["lr"]),
-        tuple(None if seen is None else _seen(seen) for seen in tensors),
+        _count("step", line["step"]),
+        _number("seconds", line["seconds"]),
+        tuple(_number("lr", rate) for rate in _list("lr", line["lr"])),
+        tuple(
+            None if seen is None else _seen(_object("a tensor", seen))
+            for seen in _list("tensors", line["tensors"], count)
+        ),
     )
 
 
-def _seen(seen: Mapping[str, Any]) -> Mapping[str, Any]:
+def _seen(seen: dict[str, Any]) -> Seen:
     rate = seen["rate"]
-    if rate is not None and (not isinstance(rate, list) or len(rate) != 5):
-        raise ValueError("rate must be five quantiles")
-    numbers = {name: _number(seen[name]) for name in NUMBERS}
-    return {"rate": rate and [_number(value) for value in rate], **numbers}
+    if rate is not None:
+        rate = tuple(_number("rate", value) for value in _list("rate", rate, 5))
+    return Seen(rate, *(_number(name, seen[name]) for name in NUMBERS))
 
 
-def _event(line: Mapping[str, Any]) -> Happening:
-    layers: Sequence[Any] = line["layers"]
+def _event(line: dict[str, Any]) -> Happening:
+    batch, values = line["batch"], _object("values", line["values"])
     return Happening(
-        _count(line["step"]),
-        line["batch"],
-        _text(line["what"]),
-        _text(line["action"]),
-        tuple(_text(layer) for layer in layers),
-        {_text(name): _number(value) for name, value in line["values"].items()},
+        _count("step", line["step"]),
+        batch if isinstance(batch, str) else shown(batch),
+        _text("what", line["what"]),
+        _text("action", line["action"]),
+        tuple(_text("a layer", layer) for layer in _list("layers", line["layers"])),
+        {name: _number(name, value) for name, value in values.items()},
     )
 
 
-def _number(value: Any) -> float | None:
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+def _number(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            if math.isfinite(value):
+                return float(value)
+        except OverflowError:  # an integer of hundreds of digits
+            pass
+    raise ValueError(f"{name} must be a finite number or null, got {shown(value)}")
+
+
+def _count(name: str, value: Any) -> int:
+    if type(value) is int and 0 <= value < MOST_COUNTED:
         return value
-    raise ValueError(f"a number must be one or null, got {shown(value)}")
+    raise ValueError(f"{name} must be a count, got {shown(value)}")
 
 
-def _count(value: Any) -> int:
-    if type(value) is int and value >= 0:
-        return value
-    raise ValueError(f"a count must be one, got {shown(value)}")
-
-
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value
-    raise ValueError(f"a name must be text, got {shown(value)}")
+    raise ValueError(f"{name} must be text, got {shown(value)}")
 
 
-def _damaged(path: Path, number: int, what: str) -> LabError:
-    return LabError(f"{path} line {number} is damaged: {what}; remove that line, or watch again.")
+def _list(name: str, value: Any, length: int | None = None) -> list[Any]:
+    if isinstance(value, list) and length in (None, len(value)):
+        return value
+    raise ValueError(f"{name} must be a list{f' of {length}' if length else ''}")
+
+
+def _object(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise ValueError(f"{name} must be an object, got {shown(value)}")
