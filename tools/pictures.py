@@ -32,7 +32,7 @@ def atlas() -> None:
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
             )
-            page = browser.new_page(viewport={"width": 1000, "height": 1150})
+            page = browser.new_page(viewport={"width": 1000, "height": 1560})
             page.goto((Path(folder) / "watch.html").as_uri())
             page.screenshot(path=IMAGES / "atlas.png")
             browser.close()

@@ -100,7 +100,7 @@ def drawn(facts: Facts, found: Suggestion, form: str) -> bytes:
     from matplotlib import pyplot as plt
 
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 3.6))
+        figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
         for curve in found.curves:
             axes.plot(curve.rates, curve.losses, color=SOFT, linewidth=0.6, alpha=0.6)
             axes.plot(curve.rates, curve.level, color=INK, linewidth=1.4)
