@@ -160,8 +160,8 @@ def main() -> None:
     print(text)
     if asked.page:
         page = asked.page.read_text()
-        marks = r"(<!-- faults -->\n).*?(\n<!-- end -->)"
-        asked.page.write_text(re.sub(marks, lambda m: m[1] + text + m[2], page, flags=re.DOTALL))
+        marks = r"(<!-- faults -->\n).*?(<!-- end -->)"
+        asked.page.write_text(re.sub(marks, lambda m: f"{m[1]}{text}\n{m[2]}", page, flags=re.DOTALL))
 
 
 if __name__ == "__main__":
