@@ -161,7 +161,9 @@ def main() -> None:
     if asked.page:
         page = asked.page.read_text()
         marks = r"(<!-- faults -->\n).*?(<!-- end -->)"
-        asked.page.write_text(re.sub(marks, lambda m: f"{m[1]}{text}\n{m[2]}", page, flags=re.DOTALL))
+        asked.page.write_text(
+            re.sub(marks, lambda m: f"{m[1]}{text}\n{m[2]}", page, flags=re.DOTALL)
+        )
 
 
 if __name__ == "__main__":
