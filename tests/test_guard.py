@@ -119,6 +119,15 @@ def test_a_spike_is_skipped_before_it_enters_the_second_moment(what):
     assert (event.step, event.batch) == (40, 40)
 
 
+def test_a_loss_that_was_not_finite_is_not_taken_for_usual():
+    optimizer = two(guard=Guard(nonfinite="zero"))
+    usual(optimizer)
+    step(optimizer, math.nan, loss=math.nan)
+    usual(optimizer, 3)
+    step(optimizer, 1.0, loss=50.0)
+    assert [event.action for event in optimizer.guard.events] == ["zero", "skip"]
+
+
 def test_the_layer_of_the_largest_gradient_is_named():
     optimizer = two(guard=Guard())
     usual(optimizer)

@@ -39,7 +39,8 @@ class Window:
         return (value - middle) / max(spread, least, 1e-300)
 
     def add(self, value: float) -> None:
-        self._values.append(value)
+        if math.isfinite(value):
+            self._values.append(value)
 
     def clear(self) -> None:
         self._values.clear()
