@@ -2,12 +2,16 @@
 
 import copy
 import math
+import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -19,6 +23,7 @@ from meansquare.step_size.stability import Stable, stable_rate
 
 Method = Literal["range", "stability", "both"]
 SHARE_OF_STABLE = 0.25  # of the largest stable rate: that one overshoots for ever
+LOOKED_AT = 10_000  # objects of a loader, in search of its random generators
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Suggestion:
     def __str__(self) -> str:
         cost = f"{self.steps} steps, {self.seconds:.1f} s"
         stable = "" if self.stable is None else f"; stable up to {self.stable:.2g}"
+        if self.lr is None and not self.curves:
+            return f"no largest stable rate: the loss curves nowhere upwards ({cost})"
         if self.lr is None:
             return f"no learning rate lowers the loss by more than its noise{stable} ({cost})"
         silent = sum(curve.rate is None for curve in self.curves)
@@ -74,10 +81,10 @@ def suggest_lr(
     geometric mean of the seeds is the suggestion. By the stability meter it is a quarter of the
     largest learning rate that is stable in the metric of the optimizer; no step diverges there.
 
-    All is done on a copy of model and optimizer, made together. They, their gradients and hooks
-    stay untouched, every random state (torch, Python, NumPy, a DataLoader's generator and its
-    sampler's) is set back, and `batches` is begun anew, so that an iterator over it that is under
-    way goes on where it was.
+    All is done on a copy of model and optimizer, made together; all groups get the same rate. They,
+    their gradients and hooks stay untouched, every random state (torch, Python, NumPy, generators
+    that `batches` holds, in its samplers and data too) is set back, and `batches` is begun anew, so
+    that an iterator over it that is under way goes on where it was.
 
     Args:
         model: the network; what it computes is asked for by `loss` alone
@@ -108,15 +115,18 @@ def suggest_lr(
             count(name, value)
             for name, value in (("seeds", seeds), ("steps", steps), ("warmup", warmup))
         )
-        if low >= high or steps < 2:
-            raise ValueError(f"low must be below high and steps 2 or more, got {low:g}, {high:g}")
+        if low >= high:
+            raise ValueError(f"low must be below high, got low={low:g} and high={high:g}")
+        if steps < 2:
+            raise ValueError(f"steps must be 2 or more, got {steps}")
+    untouched, own_batches = _originals(model, optimizer), _apart(batches)
 
     def begin(seed: int) -> tuple[Optimizer, Iterator[Tensor]]:
         torch.manual_seed(seed)
         own_model, own = copy.deepcopy((model, optimizer))
-        return own, _losses(own_model, loss, batches)
+        return own, _losses(own_model, loss, own_batches, untouched)
 
-    with _chance_kept(batches):
+    with _chance_kept(batches), _buffers_kept(model):
         return suggestion(begin, method, range(1, seeds + 1), steps, warmup, low, high)
 
 
@@ -180,27 +190,97 @@ def _check(model: Any, optimizer: Any, batches: Any) -> None:
         )
 
 
-def _losses(model: nn.Module, loss: Callable[..., Tensor], batches: Iterable) -> Iterator[Tensor]:
+def _originals(model: nn.Module, optimizer: Optimizer) -> set[Tensor]:
+    return {*model.parameters(), *(p for group in optimizer.param_groups for p in group["params"])}
+
+
+def _apart(batches: Any) -> Any:
+    """The same batches; a loader whose workers persist has only one iterator, the user's."""
+    if not getattr(batches, "persistent_workers", False):
+        return batches
+    own = copy.copy(batches)
+    own._iterator = None
+    return own
+
+
+def _losses(
+    model: nn.Module, loss: Callable[..., Tensor], batches: Iterable, untouched: set[Tensor]
+) -> Iterator[Tensor]:
     """Losses of one batch after the other, from the beginning again where they end."""
+    checked = False
     while True:
         empty = True
         for batch in batches:
-            empty = False
-            yield loss(model, batch)
+            value = loss(model, batch)
+            if not checked:
+                with told_by("suggest_lr"):
+                    _check_loss(value, untouched)
+            empty, checked = False, True
+            yield value
         if empty:
             raise ValueError("suggest_lr: batches must hold a batch, got none")
 
 
+def _check_loss(value: Any, untouched: set[Tensor]) -> None:
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.grad_fn is None:
+        raise TypeError(f"loss must return one number with a gradient, got {shown(value)}")
+    seen, left = set(), [value.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        left += [before for before, _ in node.next_functions]
+        if getattr(node, "variable", None) in untouched:
+            raise ValueError(
+                "loss must use the model that it is given, a copy, got one that uses parameters of "
+                "the original; write loss(model, batch) in terms of its arguments"
+            )
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
+    """A loss that uses the original by mistake moves its running statistics before it is told."""
+    kept = [(own, own._version, own.clone()) for own in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for own, version, values in kept:
+                if own._version != version:
+                    own.copy_(values)
+
+
 @contextmanager
 def _chance_kept(batches: Any) -> Iterator[None]:
-    """Every random state is afterwards what it was, those of a DataLoader too."""
-    places = (batches, getattr(batches, "sampler", None), getattr(batches, "batch_sampler", None))
-    owned = [getattr(place, "generator", None) for place in places]
-    generators = [own for own in owned if isinstance(own, torch.Generator)]
-    kept, states = chance(), [own.get_state() for own in generators]
+    """Every random state is afterwards what it was, those that a loader holds too."""
+    kept, settings_back = chance(), _generators(batches)
     try:
         yield
     finally:
         set_chance(kept)
-        for own, state in zip(generators, states, strict=True):
-            own.set_state(state)
+        for set_back in settings_back:
+            set_back()
+
+
+def _generators(batches: Any) -> list[Callable[[], object]]:
+    """What sets back each random generator that attributes and containers lead to."""
+    found, seen, left = [], set(), deque([batches])
+    while left and len(seen) < LOOKED_AT:
+        place = left.popleft()
+        if id(place) in seen:
+            continue
+        seen.add(id(place))
+        if isinstance(place, torch.Generator | np.random.RandomState):
+            found.append(partial(place.set_state, place.get_state()))
+        elif isinstance(place, np.random.Generator):
+            found.append(partial(setattr, place.bit_generator, "state", place.bit_generator.state))
+        elif isinstance(place, random.Random) and not isinstance(place, random.SystemRandom):
+            found.append(partial(place.setstate, place.getstate()))
+        elif isinstance(place, dict):
+            left.extend([*place.values()])
+        elif isinstance(place, list | tuple | set):
+            left.extend(place)
+        elif not isinstance(place, Tensor | type) and hasattr(place, "__dict__"):
+            left.extend([*vars(place).values()])
+    return found
