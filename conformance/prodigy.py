@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "prodigy.json"
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "prodigy" / "prodigyopt.json"
 STEPS = 120
 # Rounding, which a loss that is not convex makes some hundred times as large by the end.
 ROUNDING = 1e-9

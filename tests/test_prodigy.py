@@ -12,7 +12,7 @@ from torch import nn
 from meansquare import SGD, Guard, RMSProp, watch
 from meansquare.step_size import Prodigy
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "prodigy.json").read_text())
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "prodigy" / "prodigyopt.json").read_text())
 X = torch.linspace(-2, 2, 40, dtype=torch.float64).reshape(8, 5)
 Y = torch.sin(X.sum(1, keepdim=True))
 

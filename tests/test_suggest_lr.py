@@ -2,23 +2,23 @@
 
 import math
 import random
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from conftest import meansquare as command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from meansquare import SGD, Adam, Guard, RMSProp, suggest_lr
 from meansquare.step_size.range_test import SMOOTH, range_test, suggested
 from meansquare.step_size.stability import stable_rate
-from meansquare.step_size.suggest import SHARE_OF_STABLE, Suggestion, suggestion
+from meansquare.step_size.suggest import SHARE_OF_STABLE, Method, Suggestion, suggestion
 
 DATA = TensorDataset(torch.randn(64, 6, generator=torch.Generator().manual_seed(3)))
-QUICK = {"seeds": 2, "steps": 20, "warmup": 5}
+QUICK: dict[str, Any] = {"seeds": 2, "steps": 20, "warmup": 5}
 
 
 def network():
@@ -33,6 +33,21 @@ def loss_of(model, batch):
     return (model(x) - x.sum(1, keepdim=True)).square().mean()
 
 
+class Shuffled:
+    """A sampler with NumPy's generator, or Python's."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def __iter__(self):
+        order = list(range(len(DATA)))
+        self.numbers.shuffle(order)
+        return iter(order)
+
+    def __len__(self):
+        return len(DATA)
+
+
 LOADERS = {
     "global order": lambda: DataLoader(DATA, 8, shuffle=True),
     "own generator": lambda: DataLoader(
@@ -40,6 +55,18 @@ LOADERS = {
     ),
     "own sampler": lambda: DataLoader(
         DATA, 8, sampler=RandomSampler(DATA, generator=torch.Generator().manual_seed(7))
+    ),
+    "own batch sampler": lambda: DataLoader(
+        DATA,
+        batch_sampler=BatchSampler(
+            RandomSampler(DATA, generator=torch.Generator().manual_seed(7)), 8, drop_last=False
+        ),
+    ),
+    "NumPy's order": lambda: DataLoader(DATA, 8, sampler=Shuffled(np.random.default_rng(2))),
+    "NumPy's old order": lambda: DataLoader(DATA, 8, sampler=Shuffled(np.random.RandomState(2))),
+    "Python's order": lambda: DataLoader(DATA, 8, sampler=Shuffled(random.Random(2))),
+    "workers that persist": lambda: DataLoader(
+        DATA, 8, shuffle=True, num_workers=1, persistent_workers=True
     ),
     "a list": lambda: [(x[0][None].expand(2, -1),) for x in DATA],
 }
@@ -74,8 +101,10 @@ def trained(maker, loader, asks):
     return tensors, drawn, len(called), optimizer.param_groups[0]["lr"], model.training
 
 
-@pytest.mark.parametrize("maker", MAKERS)
-@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize(
+    ("maker", "loader"),
+    [*((maker, "global order") for maker in MAKERS), *(("RMSProp", loader) for loader in LOADERS)],
+)
 def test_asking_in_the_midst_of_an_epoch_changes_nothing(maker, loader):
     assert trained(maker, loader, asks=True) == trained(maker, loader, asks=False)
 
@@ -100,6 +129,16 @@ def test_an_exception_on_the_way_changes_nothing(error):
         suggest_lr(model, optimizer, breaks, batches, **QUICK)
     assert all(torch.equal(t, model.state_dict()[name]) for name, t in before.items())
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_loss_that_uses_the_original_is_refused_and_changes_nothing():
+    model, batches = network(), LOADERS["own generator"]()
+    optimizer = RMSProp(model.parameters())
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    with pytest.raises(ValueError, match="suggest_lr: loss must use the model that it is given"):
+        suggest_lr(model, optimizer, lambda _, batch: loss_of(model, batch), batches, **QUICK)
+    assert all(torch.equal(t, model.state_dict()[name]) for name, t in before.items())
+    assert all(p.grad is None for p in model.parameters())
 
 
 def quadratic(curvature, noise=0.0, **options):
@@ -170,9 +209,11 @@ def test_a_loss_that_does_not_fall_suggests_nothing():
     flat = [1.0, 0.99, 1.01, 1.0]
     assert suggested([1e-3, 1e-2, 1e-1, 1.0], flat, 1.0, 0.1) is None
     assert suggested([], [], 1.0, 0.1) is None
-    told = str(Suggestion(None, None, None, 0.5, (), 10, 0.1))
+    told = str(Suggestion(None, None, None, 0.5, found.curves, 10, 0.1))
     assert told == "no learning rate lowers the loss by more than its noise; stable up to 0.5 " \
         "(10 steps, 0.1 s)"  # fmt: skip
+    told = str(Suggestion(None, None, None, None, (), 10, 0.1))
+    assert told == "no largest stable rate: the loss curves nowhere upwards (10 steps, 0.1 s)"
 
 
 @settings(derandomize=True, deadline=None)
@@ -202,11 +243,12 @@ def test_the_noise_of_a_running_mean_is_that_of_its_formula():
 def test_the_interval_is_that_of_the_seeds_and_the_methods_combine():
     model, batches = network(), LOADERS["global order"]()
     optimizer = RMSProp(model.parameters())
-    found = {
-        method: suggest_lr(model, optimizer, loss_of, batches, method=method, seeds=3, steps=60)
-        for method in ("range", "stability", "both")
-    }
-    ranged, metered, both = found.values()
+    ranged, metered, both = (
+        suggest_lr(model, optimizer, loss_of, batches, method=method, seeds=3, steps=60)
+        for method in get_args(Method)
+    )
+    assert ranged.lr and ranged.low and ranged.high  # noqa: PT018
+    assert metered.stable is not None
     rates = [curve.rate for curve in ranged.curves if curve.rate is not None]
     assert (ranged.low, ranged.high) == (min(rates), max(rates))
     assert ranged.low <= ranged.lr <= ranged.high
@@ -227,7 +269,10 @@ def test_the_interval_is_that_of_the_seeds_and_the_methods_combine():
         ({"batches": []}, "suggest_lr: batches must hold a batch, got none"),
         ({"method": "guess"}, "suggest_lr: method must be one of"),
         ({"seeds": 0}, "suggest_lr: seeds must be 1 or more, got 0"),
-        ({"low": 1.0, "high": 0.1}, "suggest_lr: low must be below high and steps 2 or more"),
+        ({"low": 1.0, "high": 0.1}, "suggest_lr: low must be below high, got low=1 and high=0.1"),
+        ({"steps": 1}, "suggest_lr: steps must be 2 or more, got 1"),
+        ({"loss": lambda model, batch: model(batch[0])}, "loss must return one number with a"),
+        ({"loss": lambda model, batch: 1.0}, "loss must return one number with a gradient, got 1"),
         ({"optimizer": RMSProp([nn.Parameter(torch.ones(1))])}, "must step parameters of"),
     ],
 )  # fmt: skip
@@ -239,36 +284,3 @@ def test_what_is_asked_wrongly_is_refused_in_one_line(changed, message):
     }  # fmt: skip
     with pytest.raises((TypeError, ValueError), match=message):
         suggest_lr(**asked)
-
-
-def test_the_command_tells_a_rate_its_seeds_and_its_price_and_draws_them(tmp_path):
-    picture = tmp_path / "digits.svg"
-    done = command("lr", "digits", "--seeds", 2, "--picture", picture)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "range test" in done.stdout
-    assert "Begin at 0.00" in done.stdout
-    assert picture.read_text().startswith("<?xml")
-
-
-def test_of_an_agent_the_command_says_what_its_loss_does_not_tell():
-    done = command("lr", "cartpole-a2c", "--seeds", 1)
-    assert done.returncode == 0
-    assert "does not tell how well it plays" in " ".join(done.stdout.split())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("nothing",), "meansquare lr: TASKS: no task is called 'nothing'"),
-        (("digits", "--seeds", "0"), "meansquare lr: --seeds must be at least 1, got 0"),
-        (("digits", "--picture", "x.gif"), "meansquare lr: --picture must end with .svg or .png"),
-        (("digits", "co2", "--picture", "x.svg"), "one task where there is a picture"),
-        (("digits", "--optimizer", "x"), "no optimizer is called 'x'"),
-    ],
-)
-def test_the_command_refuses_in_one_line(arguments, message, tmp_path):
-    done = command("lr", *arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not list(tmp_path.iterdir())

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from meansquare.guarding.chance import chance, set_chance
@@ -222,7 +223,7 @@ def _losses(
 
 
 def _check_loss(value: Any, untouched: set[Tensor]) -> None:
-    if not isinstance(value, Tensor) or value.numel() != 1 or value.grad_fn is None:
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
         raise TypeError(f"loss must return one number with a gradient, got {shown(value)}")
     seen, left = set(), [value.grad_fn]
     while left:
@@ -241,13 +242,14 @@ def _check_loss(value: Any, untouched: set[Tensor]) -> None:
 @contextmanager
 def _buffers_kept(model: nn.Module) -> Iterator[None]:
     """A loss that uses the original by mistake moves its running statistics before it is told."""
-    kept = [(own, own._version, own.clone()) for own in model.buffers()]
+    held = [own for own in model.buffers() if not (is_lazy(own) or own.is_inference())]
+    kept = [own.clone() for own in held]
     try:
         yield
     finally:
         with torch.no_grad():
-            for own, version, values in kept:
-                if own._version != version:
+            for own, values in zip(held, kept, strict=True):
+                if not torch.equal(own, values):
                     own.copy_(values)
 
 
