@@ -14,15 +14,7 @@ import time
 
 import pytest
 from rich.console import Console
-from test_lab_record import (
-    LAB,
-    arguments,
-    children_of,
-    is_alive,
-    timeless,
-    uninterrupted,
-    wait_until,
-)
+from test_lab_record import LAB, arguments, children_of, is_alive, timeless, wait_until
 
 from meansquare.lab import record
 from meansquare.lab.schedule import Epoch, Finished, Lost, Started
@@ -55,12 +47,13 @@ def read_all(screen, until):
 
 
 def test_a_terminal_shows_progress_and_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path):
-    out = tmp_path / "out"
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    longer = ["--epochs", "12"]  # so that it does not end before it is stopped
     path = out / record.FILE_NAME
     screen, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200", "LINES": "40"}
     process = subprocess.Popen(
-        [*LAB, *arguments(out)], stdin=terminal, stdout=terminal, stderr=subprocess.PIPE,
+        [*LAB, *arguments(out), *longer], stdin=terminal, stdout=terminal, stderr=subprocess.PIPE,
         preexec_fn=own_terminal, env=environment,
     )  # fmt: skip
     os.close(terminal)
@@ -82,7 +75,8 @@ def test_a_terminal_shows_progress_and_ctrl_c_stops_cleanly_and_says_how_to_go_o
     assert told
     assert int(told[1]) == kept >= 2
     subprocess.run([*LAB, *shlex.split(told[2])], check=True, stdout=subprocess.DEVNULL)
-    assert timeless(record.load(out).records) == timeless(uninterrupted())
+    subprocess.run([*LAB, *arguments(whole), *longer], check=True, stdout=subprocess.DEVNULL)
+    assert timeless(record.load(out).records) == timeless(record.load(whole).records)
 
 
 @pytest.fixture
