@@ -111,15 +111,7 @@ def suggest_lr(
     with told_by("suggest_lr"):
         _check(model, optimizer, batches)
         method = cast(Method, one_of(get_args(Method))("method", method))
-        low, high = above_zero("low", low), above_zero("high", high)
-        seeds, steps, warmup = (
-            count(name, value)
-            for name, value in (("seeds", seeds), ("steps", steps), ("warmup", warmup))
-        )
-        if low >= high:
-            raise ValueError(f"low must be below high, got low={low:g} and high={high:g}")
-        if steps < 2:
-            raise ValueError(f"steps must be 2 or more, got {steps}")
+        _check_numbers(seeds, steps, warmup, low, high)
     untouched, own_batches = _originals(model, optimizer), _apart(batches)
 
     def begin(seed: int) -> tuple[Optimizer, Iterator[Tensor]]:
@@ -189,6 +181,15 @@ def _check(model: Any, optimizer: Any, batches: Any) -> None:
         raise TypeError(
             f"batches must be what can be begun again, such as a DataLoader, got {shown(batches)}"
         )
+
+
+def _check_numbers(seeds: Any, steps: Any, warmup: Any, low: Any, high: Any) -> None:
+    for name, value in (("seeds", seeds), ("steps", steps), ("warmup", warmup)):
+        count(name, value)
+    if above_zero("low", low) >= above_zero("high", high):
+        raise ValueError(f"low must be below high, got low={low:g} and high={high:g}")
+    if steps < 2:
+        raise ValueError(f"steps must be 2 or more, got {steps}")
 
 
 def _originals(model: nn.Module, optimizer: Optimizer) -> set[Tensor]:
