@@ -111,7 +111,8 @@ def suggest_lr(
     with told_by("suggest_lr"):
         _check(model, optimizer, batches)
         method = cast(Method, one_of(get_args(Method))("method", method))
-        _check_numbers(seeds, steps, warmup, low, high)
+        _check_counts(seeds, steps, warmup)
+        low, high = _checked_rates(low, high)
     untouched, own_batches = _originals(model, optimizer), _apart(batches)
 
     def begin(seed: int) -> tuple[Optimizer, Iterator[Tensor]]:
@@ -183,13 +184,18 @@ def _check(model: Any, optimizer: Any, batches: Any) -> None:
         )
 
 
-def _check_numbers(seeds: Any, steps: Any, warmup: Any, low: Any, high: Any) -> None:
+def _check_counts(seeds: Any, steps: Any, warmup: Any) -> None:
     for name, value in (("seeds", seeds), ("steps", steps), ("warmup", warmup)):
         count(name, value)
-    if above_zero("low", low) >= above_zero("high", high):
-        raise ValueError(f"low must be below high, got low={low:g} and high={high:g}")
     if steps < 2:
         raise ValueError(f"steps must be 2 or more, got {steps}")
+
+
+def _checked_rates(low: Any, high: Any) -> tuple[float, float]:
+    low, high = above_zero("low", low), above_zero("high", high)
+    if low >= high:
+        raise ValueError(f"low must be below high, got low={low:g} and high={high:g}")
+    return low, high
 
 
 def _originals(model: nn.Module, optimizer: Optimizer) -> set[Tensor]:
