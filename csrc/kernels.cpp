@@ -45,6 +45,6 @@ bool usable() {
 #define NAME(isa) NAME_OF(isa)
 extern const InstructionSet instruction_set;
 const InstructionSet instruction_set{NAME(MEANSQUARE_ISA), MEANSQUARE_FLAGS, usable,         table,
-                                     std::size(table),     squares<float>,   squares<double>};
+                                     std::size(table),     squares<float>,   squares<double>, probe};
 
 }  // namespace MEANSQUARE_ISA

@@ -2,7 +2,7 @@
 #pragma once
 #include <string_view>
 
-#include "measure.h"
+#include "probes.h"
 
 // From the numbers of a step to a rule's coefficients.
 using Fold = void (*)(const double* numbers, double* coefficients);
@@ -26,6 +26,7 @@ struct InstructionSet {
     const KernelEntry* kernels;
     size_t count;
     Measure squares32, squares64;
+    Probe probe;
 };
 
 namespace MEANSQUARE_ISA {

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "looks.h"
 #include "plan.h"
 #include "settings.h"
 
@@ -90,6 +91,31 @@ std::vector<std::string> rule_keys() {
     std::vector<std::string> keys;
     for (size_t i = 0; i < chosen->count; ++i) keys.emplace_back(chosen->kernels[i].key);
     return keys;
+}
+
+// Of meansquare.watching.measuring.Kind: (Divisor or None, correction, rate).
+Kind kind_of(nb::handle kind) {
+    const auto number = [](const nb::handle& x) { return nb::cast<double>(x); };
+    const nb::object divisor = kind[0];
+    if (divisor.is_none()) return {nullptr, nullptr, number(kind[2]), {1, 0, 0, Division::outside}};
+    const nb::object mean = divisor[1];
+    const double eps = number(divisor[3]);
+    const auto place = nb::cast<std::string>(divisor[4]);
+    Division division{number(kind[1]), eps, eps, place == "max" ? Division::max : Division::outside};
+    if (place == "inside") division.least = std::sqrt(eps), division.place = Division::inside;
+    return {nb::object(divisor[0]).ptr(), mean.is_none() ? nullptr : mean.ptr(), number(kind[2]), division};
+}
+
+std::vector<Stepped> stepped(const nb::list& parameters, const nb::list& states, const nb::list& kinds) {
+    if (states.size() != parameters.size() || kinds.size() != parameters.size())
+        throw std::invalid_argument("as many states and kinds as parameters");
+    std::vector<Stepped> rows;
+    for (size_t i = 0; i < parameters.size(); ++i) {
+        const bool is_known = i > 0 && kinds[i].is(kinds[i - 1]);
+        rows.push_back({nb::object(parameters[i][1]).ptr(), nb::cast<nb::dict>(states[i]).ptr(),
+                        is_known ? rows.back().kind : kind_of(kinds[i])});
+    }
+    return rows;
 }
 
 std::vector<std::vector<std::pair<PyObject*, bool>>> rows_of(const nb::list& groups) {
@@ -189,6 +215,20 @@ NB_MODULE(_native, m) {
         return nb::steal(refused);
     });
     m.def("norm", [](const Plan& plan) { return plan.norm(); });
+
+    nb::class_<Before>(m, "Before").def("__init__", [](Before* self, const nb::list& rows, int64_t most) {
+        std::vector<PyObject*> parameters;
+        for (nb::handle row : rows) parameters.push_back(nb::object(row[1]).ptr());
+        new (self) Before(parameters, most);
+    });
+    m.def("not_taken", [](const Before& before) { return before.not_taken(); });
+    m.def("weights", [](const Before& before, size_t i) { return before.of(i); });
+    m.def("look", [](const Before& before, const nb::list& parameters, const nb::list& states, const nb::list& kinds,
+                     double scale) {
+        PyObject* numbers = look(before, stepped(parameters, states, kinds), scale, chosen->probe);
+        if (!numbers) throw nb::python_error();
+        return nb::steal(numbers);
+    });
 
     nb::class_<Settings>(m, "Settings").def(nb::init<>());
     m.def("remember", [](Settings& settings, size_t i, const nb::dict& group, nb::handle names) {

@@ -150,6 +150,9 @@ public:
         const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(tensor));
         return type == tensor_ || type == parameter_;
     }
+    bool is_tensor(PyObject* object) const {
+        return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(tensor_));
+    }
     // The tensor itself, or its part on this rank, which `held` keeps. Null where neither is plain.
     PyObject* plain(PyObject* tensor, std::vector<Ref>& held) const {
         if (is_plain(tensor)) return tensor;

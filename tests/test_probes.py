@@ -11,7 +11,7 @@ from torch import nn
 
 from meansquare import SGD, AdaGrad, Adam, RMSProp
 from meansquare.watching import probes
-from meansquare.watching.measuring import measured, weights_of
+from meansquare.watching.measuring import Before, measured
 from meansquare.watching.sampled import nonfinite, picked, spacing
 
 CLOSE = 1e-12  # relative: a sum in another order, in float64
@@ -125,9 +125,9 @@ def test_what_is_not_finite_is_counted_in_all_of_a_tensor(t):
 
 def looked_at(optimizer, p, gradient):
     p.grad = torch.tensor(gradient)
-    before = weights_of(optimizer, None)
+    before = Before(optimizer, None)
     optimizer.step()
-    return measured(optimizer, before, None)[p]
+    return measured(optimizer, before)[0]
 
 
 MAKERS = {
@@ -164,9 +164,9 @@ def test_a_plain_step_is_the_effective_learning_rate_times_the_gradient(kind):
     optimizer = maker([p], lr=0.1, **options, **betas)
     for gradient in ([1.0, 1.0, 1.0], [2.0, 2.0, 2.0]):
         p.grad = torch.tensor(gradient, dtype=torch.float64)
-        before = weights_of(optimizer, None)
+        before = Before(optimizer, None)
         optimizer.step()
-    seen = measured(optimizer, before, None)[p]
+    seen = measured(optimizer, before)[0]
     assert seen["update"] == pytest.approx(seen["rate"][2] * 2.0, rel=CLOSE)
 
 
@@ -175,9 +175,9 @@ def test_the_rate_has_eps_where_the_optimizer_has_it(place):
     p = nn.Parameter(torch.zeros(1, dtype=torch.float64))
     optimizer = RMSProp([p], lr=0.1, eps=0.5, eps_place=place)
     p.grad = torch.ones(1, dtype=torch.float64)
-    before = weights_of(optimizer, None)
+    before = Before(optimizer, None)
     optimizer.step()
-    seen = measured(optimizer, before, None)[p]
+    seen = measured(optimizer, before)[0]
     assert seen["update"] == pytest.approx(seen["rate"][2], rel=CLOSE)
     assert seen["eps_rules"] == 1.0
 
@@ -187,9 +187,9 @@ def test_what_is_not_finite_is_counted_also_where_it_was_not_picked():
     optimizer = RMSProp([p])
     p.grad = torch.ones(1000)
     p.grad[1] = math.inf
-    before = weights_of(optimizer, 10)
+    before = Before(optimizer, 10)
     optimizer.step()
-    seen = measured(optimizer, before, 10)[p]
+    seen = measured(optimizer, before)[0]
     assert seen["nonfinite"] == 3  # weight (NaN), gradient and v
     assert seen["gradient"] == 1.0
 

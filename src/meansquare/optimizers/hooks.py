@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Sized
-from itertools import chain
 from typing import Any
 
 from torch.optim.optimizer import (
@@ -17,21 +16,23 @@ def hooks_of(opt: Optimizer) -> tuple[Sized, ...]:
     return *own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks
 
 
-def hooked_step(opt: Optimizer, step: Callable[..., Any], *args: Any) -> Any:
+def hooked_step(opt: Optimizer, step: Callable[..., Any], *given: Any) -> Any:
     """A step with its hooks around it, as `Optimizer.profile_hook_step` does without a profiler,
     whose record takes longer than the step of a small model.
     """
-    kwargs: dict[str, Any] = {}
-    args = (opt, *args)
-    own = opt._optimizer_step_pre_hooks
-    for before in chain(_global_optimizer_pre_hooks.values(), own.values()):
-        changed = before(opt, args, kwargs)
-        if changed is not None:
-            args, kwargs = changed
-    out = step(*args, **kwargs)
-    own = opt._optimizer_step_post_hooks
-    for after in chain(own.values(), _global_optimizer_post_hooks.values()):
-        after(opt, args, kwargs)
+    args, kwargs = (opt, *given), dict[str, Any]()
+    is_changed = False
+    for hooks in (_global_optimizer_pre_hooks, opt._optimizer_step_pre_hooks):
+        if hooks:  # to go through an empty one takes as long as to call a hook
+            for before in hooks.values():
+                changed = before(opt, args, kwargs)
+                if changed is not None:
+                    (args, kwargs), is_changed = changed, True
+    out = step(*args, **kwargs) if is_changed else step(opt, *given)
+    for hooks in (opt._optimizer_step_post_hooks, _global_optimizer_post_hooks):
+        if hooks:
+            for after in hooks.values():
+                after(opt, args, kwargs)
     return out
 
 

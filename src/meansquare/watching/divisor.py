@@ -1,8 +1,8 @@
 """What an optimizer divides gradients by: RMSProp's, Adam's and AdaGrad's, torch's and ours."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,8 +16,7 @@ from meansquare.spec import EpsPlace
 TINY = 1e-38  # in place of an eps of 0, near the least normal float32
 
 
-@dataclass(frozen=True)
-class Divisor:
+class Divisor(NamedTuple):
     """How a gradient is divided: by the root of `buffer` (less the square of `mean`), with `eps`.
 
     `decay` is that of the average; None for AdaGrad's sum, which is none. `corrected` averages are
@@ -31,23 +30,26 @@ class Divisor:
     place: EpsPlace
     corrected: bool
 
-    def root(self, buffers: Mapping[str, Any], step: float, settled: bool = False) -> Any:
-        """The root of the second moment, of arrays or tensors; `settled`: corrected in any case."""
-        v = buffers[self.buffer]
-        seen = 1.0
-        if self.decay is not None and step > 0 and (self.corrected or settled):
-            seen = 1 - self.decay**step
-        a = v / seen
+    @property
+    def buffers(self) -> list[str]:
+        return [self.buffer] if self.mean is None else [self.buffer, self.mean]
+
+    def root(self, buffers: Mapping[str, Any], correction: float) -> Any:
+        """The root of the second moment, of arrays or tensors."""
+        a = buffers[self.buffer] / correction
         if self.mean is not None:
-            m = buffers[self.mean] / seen
+            m = buffers[self.mean] / correction
             a = rules.at_least(a - m * m, a * 2.0**-20)  # as the kernels hold it
         return rules.sqrt(a)
 
-    def of(self, buffers: Mapping[str, Any], step: float, settled: bool = False) -> Any:
-        """What the gradient is divided by."""
-        return self.with_eps(self.root(buffers, step, settled))
+    def correction(self, step: float, settled: bool = False) -> float:
+        """What averages are divided by because they began at zero; `settled`: in any case."""
+        if self.decay is None or step <= 0 or not (self.corrected or settled):
+            return 1.0
+        return 1 - self.decay**step
 
     def with_eps(self, root: Any) -> Any:
+        """What the gradient is divided by."""
         a = root * root if self.place == "inside" else root
         if self.place == "inside":
             return rules.sqrt(a + self.eps)
@@ -56,7 +58,7 @@ class Divisor:
     @property
     def least_root(self) -> float:
         """The root below which eps is the larger part."""
-        return self.eps**0.5 if self.place == "inside" else self.eps
+        return math.sqrt(self.eps) if self.place == "inside" else self.eps
 
 
 def divisor_of(group: Mapping[str, Any], state: Mapping[str, Any]) -> Divisor | None:
@@ -89,8 +91,8 @@ def divisor(
     how = divisor_of(group, state)
     if how is None:
         return None
-    buffers = {name: real(state[name]) for name in (how.buffer, how.mean) if name}
-    return how.of(buffers, steps_of(state), settled)
+    buffers = {name: real(state[name]) for name in how.buffers}
+    return how.with_eps(how.root(buffers, how.correction(steps_of(state), settled)))
 
 
 def steps_of(state: Mapping[str, Any]) -> float:

@@ -1,16 +1,17 @@
 """The probes' numbers for each parameter of an optimizer, after a step."""
 
 import math
+import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from meansquare.kernels import cpu
 from meansquare.optimizers.fused import FusedOptimizer
 from meansquare.watching.divisor import Divisor, divisor_of, rate_of, steps_of
 from meansquare.watching.probes import PROBES, Seen
@@ -19,69 +20,110 @@ from meansquare.watching.sampled import joined, nonfinite, picked
 Numbers = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What parameters have to have in common to be measured at once."""
+class Kind(NamedTuple):
+    """What parameters have to have in common to be measured at once; csrc/module.cpp reads it."""
 
     divisor: Divisor | None
+    correction: float
     rate: float
-    steps: float
 
-    @property
-    def buffers(self) -> list[str]:
-        how = self.divisor
-        return [name for name in (how.buffer, how.mean) if name] if how else []
+
+class Before:
+    """(At most `most` of) the weights of every parameter, as they are before a step: of plain
+    tensors on the CPU in the extension's memory.
+    """
+
+    def __init__(self, optimizer: Optimizer, most: int | None) -> None:
+        self.most = most
+        self.rows = [(group, p) for group in optimizer.param_groups for p in group["params"]]
+        others: Sequence[int] = range(len(self.rows))
+        if cpu.native is not None:
+            self.held = cpu.native.Before(self.rows, most or sys.maxsize)
+            others = cpu.native.not_taken(self.held)
+        self.others = {i: self._copy(i) for i in others} if others else {}
+
+    def _copy(self, i: int) -> Tensor:
+        return picked(self.rows[i][1].detach(), self.most).clone()
+
+    def of(self, i: int) -> Tensor:
+        if i in self.others:
+            return self.others[i]
+        return torch.tensor(cpu.native.weights(self.held, i), dtype=torch.float64)
+
+
+def measured(optimizer: Optimizer, before: Before) -> list[Numbers | None]:
+    """The numbers of every parameter by what its weights were `before`, None where it has no
+    gradient: by the extension, and by NumPy of what that cannot read.
+    """
+    # In one function: after a step of a model every other one has to come from memory first.
+    states, kinds = list[Any](), list[Any]()
+    known = kind = keys = None
+    for group, p in before.rows:
+        state = optimizer.state.get(p, {})
+        if group is not known or keys != state.keys() or _is_timed(group):
+            known, keys = group, state.keys()
+            kind = _kind(group, state)
+        states.append(state)
+        kinds.append(kind)
+    scale = _loss_scale(optimizer)
+    if len(before.others) < len(kinds):
+        found = cpu.native.look(before.held, before.rows, states, kinds, scale)
+    else:
+        found = list[Any](None if p.grad is None else False for _, p in before.rows)
+    if False in found:
+        _measure_others(found, kinds, optimizer, before)
+    return found
+
+
+def _is_timed(group: Mapping[str, Any]) -> bool:
+    """Whether how it divides, or its rate, is another in every step."""
+    return bool("betas" in group or group.get("lr_decay") or group.get("bias_correction"))
+
+
+def _kind(group: Mapping[str, Any], state: Mapping[str, Any]) -> Kind:
+    how = divisor_of(group, state)
+    if not _is_timed(group):
+        return Kind(how, 1.0, float(group["lr"]))
+    return Kind(how, how.correction(steps_of(state)) if how else 1.0, rate_of(group, state))
+
+
+def _measure_others(
+    found: list[Any], kinds: Sequence[Kind], optimizer: Optimizer, before: Before
+) -> None:
+    """Put the numbers in the place of every False."""
+    others = defaultdict(list)
+    for i, seen in enumerate(found):
+        if seen is False:
+            found[i] = None
+            others[kinds[i]].append(i)
+    for kind, indices in others.items():
+        for i, seen in _of_kind(kind, indices, optimizer, before):
+            found[i] = seen
 
 
 @torch.no_grad()
-def weights_of(optimizer: Optimizer, most: int | None) -> dict[Tensor, Tensor]:
-    """A copy of (at most `most` of) the weights of every parameter."""
-    return {p: picked(p, most).clone() for group in optimizer.param_groups for p in group["params"]}
-
-
-@torch.no_grad()
-def measured(
-    optimizer: Optimizer, before: Mapping[Tensor, Tensor], most: int | None
-) -> dict[Tensor, Numbers]:
-    """The numbers of every parameter that has a gradient, by what its weights were `before`."""
-    kinds = defaultdict(list)
-    for group in optimizer.param_groups:
-        known, how = None, None
-        for p in group["params"]:
-            if p.grad is not None and p in before and before[p].numel():
-                state = optimizer.state.get(p, {})
-                if known is None or known != state.keys():
-                    known, how = state.keys(), divisor_of(group, state)
-                kinds[_kind(group, state, how)].append(p)
-    numbers = {}
-    for kind, params in kinds.items():
-        numbers |= _of_kind(kind, params, optimizer, before, most)
-    return numbers
-
-
-def _kind(group: Mapping[str, Any], state: Mapping[str, Any], how: Divisor | None) -> Kind:
-    """What of a parameter's step is a matter of its settings and its count alone."""
-    if "betas" in group or group.get("lr_decay") or (how and how.corrected):
-        return Kind(how, rate_of(group, state), steps_of(state))
-    return Kind(how, float(group["lr"]), 0.0)
-
-
 def _of_kind(
-    kind: Kind, params: Sequence[Tensor], optimizer: Optimizer, before: Any, most: int | None
-) -> dict[Tensor, Numbers]:
-    lengths = np.array([before[p].numel() for p in params])
+    kind: Kind, indices: Sequence[int], optimizer: Optimizer, before: Before
+) -> Iterator[tuple[int, Numbers]]:
+    weights = {i: before.of(i) for i in indices}
+    weights = {i: own for i, own in weights.items() if own.numel()}
+    if not weights:
+        return
+    params = [before.rows[i][1] for i in weights]
+    lengths = np.array([own.numel() for own in weights.values()])
     starts = np.cumsum(lengths) - lengths
-    rows = [[before[p] for p in params], params, [p.grad for p in params]]
-    rows += [[optimizer.state[p][name] for p in params] for name in kind.buffers]
-    picks = [picked(t, most) for row in rows[1:] for t in row]  # type: ignore[arg-type]
-    whole = joined([*rows[0], *picks])
-    was, after, gradient, *held = whole.reshape(len(rows), -1)
+    rows = [params, [p.grad for p in params]]
+    buffers = kind.divisor.buffers if kind.divisor else []
+    rows += [[optimizer.state[p][name] for p in params] for name in buffers]
+    picks = [picked(t, before.most) for row in rows for t in row]  # type: ignore[arg-type]
+    whole = joined([*weights.values(), *picks])
+    was, after, gradient, *held = whole.reshape(len(rows) + 1, -1)
     scale = _loss_scale(optimizer)
     seen = Seen(
         starts, lengths, was, after, gradient if scale == 1 else gradient / scale, kind.rate
     )
     if kind.divisor is not None:
-        root = kind.divisor.root(dict(zip(kind.buffers, held, strict=True)), kind.steps)
+        root = kind.divisor.root(dict(zip(buffers, held, strict=True)), kind.correction)
         divided = kind.divisor.with_eps(root)
         seen = seen._replace(root=root, divisor=divided, least_root=kind.divisor.least_root)
     with np.errstate(all="ignore"):  # what is not finite is counted, and its figures are told so
@@ -89,13 +131,15 @@ def _of_kind(
         finite = math.isfinite(whole.sum())
     told = _is_all(params, lengths) if finite else [False] * len(params)
     counts = [
-        _count(p, optimizer.state.get(p, {}), kind, all_of)
+        _count(p, optimizer.state.get(p, {}), buffers, all_of)
         for p, all_of in zip(params, told, strict=True)
     ]
-    return {
-        p: {name: column and column[i] for name, column in columns.items()} | {"nonfinite": count}
-        for i, (p, count) in enumerate(zip(params, counts, strict=True))
-    }
+    for at, (i, count) in enumerate(zip(weights, counts, strict=True)):
+        yield (
+            i,
+            {name: column and column[at] for name, column in columns.items()}
+            | {"nonfinite": count},
+        )
 
 
 def _is_all(params: Sequence[Tensor], lengths: Any) -> list[bool]:
@@ -103,11 +147,11 @@ def _is_all(params: Sequence[Tensor], lengths: Any) -> list[bool]:
     return [n >= p.numel() * (1 + p.is_complex()) for p, n in zip(params, lengths, strict=True)]
 
 
-def _count(p: Tensor, state: Mapping[str, Any], kind: Kind, is_known: bool) -> int:
+def _count(p: Tensor, state: Mapping[str, Any], read: Sequence[str], is_known: bool) -> int:
     """How many numbers of a parameter, its gradient and its state are not finite; `is_known` tells
-    that those are finite which the probes read.
+    that those are finite which the probes read, and `read` which buffers are among them.
     """
-    known = ("step", *kind.buffers) if is_known else ("step",)
+    known = ("step", *read) if is_known else ("step",)
     tensors = [state[name] for name in state if name not in known and _is_buffer(state[name])]
     tensors += [] if is_known else [t for t in (p, p.grad) if t is not None]
     return sum(map(nonfinite, tensors))

@@ -11,7 +11,7 @@ import numpy as np
 Array = Any  # one-dimensional NumPy arrays
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 STALE = 1000.0  # times smaller than its root, a gradient says that the second moment is old
-RANKED = 512  # weights of a tensor that are put in order, evenly spread: most of a look's time
+RANKED = 256  # weights of a tensor that are put in order, evenly spread: most of a look's time
 LEAST = 1e-30  # that the root of a second moment counts as, where eps is 0
 
 

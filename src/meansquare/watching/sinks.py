@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,14 @@ from typing import Any
 Line = Mapping[str, Any]
 Sink = Callable[[Line], Any]
 TENSORBOARD = "tensorboard:"
+
+
+class LostError(OSError):
+    """That so many lines could not be written, and why."""
+
+    def __init__(self, lines: int, why: OSError) -> None:
+        super().__init__(why.errno, why.strerror or str(why))
+        self.lines = lines
 
 
 class Guarded:
@@ -25,20 +34,26 @@ class Guarded:
             try:
                 sink(line)
             except Exception as error:
-                self.dropped += 1
-                if i not in self._told:
-                    self._told.add(i)
-                    what = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-                    warnings.warn(
-                        f"watch: cannot write to {_name(sink)} ({what}); training goes on, and "
-                        "what is lost is counted in watcher.dropped",
-                        RuntimeWarning,
-                        stacklevel=2,
-                    )
+                self._tell(i, error)
 
     def close(self) -> None:
-        for sink in self._sinks:
-            getattr(sink, "close", lambda: None)()
+        for i, sink in enumerate(self._sinks):
+            try:
+                getattr(sink, "close", lambda: None)()
+            except Exception as error:
+                self._tell(i, error)
+
+    def _tell(self, i: int, error: Exception) -> None:
+        self.dropped += error.lines if isinstance(error, LostError) else 1
+        if i not in self._told:
+            self._told.add(i)
+            what = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+            warnings.warn(
+                f"watch: cannot write to {_name(self._sinks[i])} ({what}); training goes on, and "
+                "what is lost is counted in watcher.dropped",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
 
 def _name(sink: Sink) -> str:
@@ -90,15 +105,39 @@ def _rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+HELD = 1.0  # seconds
+
+
 class JsonLines:
-    """A file with a line for each thing told, whole lines only; it is made with the first one."""
+    """A file with a line for each thing told, whole lines only; it is made with the first one.
+
+    What is told at every look is written once a second at most, since a file takes longer than a
+    look; what happens seldom is written at once, with all before it.
+    """
 
     def __init__(self, place: Path) -> None:
         self.place = place
         self._size = 0
+        self._held: list[Line] = []
+        self._written = -math.inf
 
     def __call__(self, line: Line) -> None:
-        text = (json.dumps(finite(line), separators=(",", ":")) + "\n").encode()
+        self._held.append(line)
+        often = line.get("kind") in ("look", "losses")
+        if not often or time.monotonic() - self._written >= HELD:
+            self.close()
+
+    def close(self) -> None:
+        """Write what is held."""
+        lines, self._held = self._held, []
+        self._written = time.monotonic()
+        if lines:
+            try:
+                self._write(b"".join(map(_text, lines)))
+            except OSError as why:
+                raise LostError(len(lines), why) from None
+
+    def _write(self, text: bytes) -> None:
         if not self._size:
             self.place.parent.mkdir(parents=True, exist_ok=True)
         with open(self.place, "r+b" if self._size else "xb", buffering=0) as file:
@@ -110,6 +149,17 @@ class JsonLines:
                 file.truncate(self._size)
                 raise
         self._size += len(text)
+
+
+_STRICT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
+
+def _text(line: Line) -> bytes:
+    try:
+        text = _STRICT.encode(line)
+    except ValueError:  # few lines have a number that is not finite
+        text = _STRICT.encode(finite(line))
+    return f"{text}\n".encode()
 
 
 class TensorBoard:
@@ -158,8 +208,6 @@ class _events_in:  # noqa: N801 - a function that has to be closed
         self._writer = EventFileWriter(folder)
 
     def __call__(self, tag: str, value: float, step: int) -> None:
-        import time
-
         from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore
         from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
 

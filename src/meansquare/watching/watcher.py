@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from meansquare.settings import count, optional, shown, told_by
-from meansquare.watching.measuring import measured, weights_of
+from meansquare.watching.measuring import Before, measured
 from meansquare.watching.sharpness import Loss, Sharpness, sharpness
 from meansquare.watching.sinks import Guarded, sinks_of
 
@@ -75,15 +75,13 @@ class Watcher:
         self._sinks = Guarded(sinks)
         self._every, self._sample = every, sample
         self._optimizer = weakref.ref(optimizer)  # a hook that holds it would keep it alive
-        self._step = self._counted = 0
+        self._step = self._counted = self._due = 0
         self._losses: list[Any] = []
-        self._before: dict[Tensor, Tensor] = {}
+        self._before: Before | None = None
         self._began = time.perf_counter()
         self._names = _names(optimizer, model)
-        self._handles = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
+        self._places = {id(p): i for i, p in enumerate(self._names)}
+        self._handles = [optimizer.register_step_pre_hook(self._before_step)]
         self._guard = getattr(optimizer, "guard", None)
         if self._guard is not None:
             self._guard.listeners.append(self._tell_event)
@@ -98,7 +96,10 @@ class Watcher:
 
     def loss(self, value: Tensor | float) -> None:
         """Tell the loss of a step, once for each step; it is read when it is written."""
-        self._losses.append(value.detach().clone() if isinstance(value, Tensor) else value)
+        if isinstance(value, Tensor):
+            own = value.detach()
+            value = own.item() if own.is_cpu else own.clone()
+        self._losses.append(value)
 
     def event(self, what: str, action: str = "", layers: Any = (), **values: float) -> None:
         """Write that something happened at this step."""
@@ -153,22 +154,37 @@ class Watcher:
             "made_by": {"meansquare": _version(), "torch": str(torch.__version__)},
         }
 
-    def _before_step(self, optimizer: Optimizer, *_: Any) -> None:
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._step += 1
-        if self._step % self._every == 0:
-            self._before = weights_of(optimizer, self._sample)
+        if self._step >= self._due:
+            self._prepare(optimizer)
 
-    def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
-        if self._step % self._every == 0:
-            self._look(optimizer)
-            self._before = {}
+    def _prepare(self, optimizer: Optimizer) -> None:
+        """Hooks on to the end of this step if it is to be looked at, off from that of the last."""
+        for handle in self._handles[1:]:
+            handle.remove()
+        del self._handles[1:]
+        past = self._step % self._every
+        if past == 0:
+            self._before = Before(optimizer, self._sample)
+            self._handles.append(optimizer.register_step_post_hook(self._after_step))
+        self._due = self._step + (1 if past == 0 else self._every - past)
 
-    def _look(self, optimizer: Optimizer) -> None:
-        self._write_losses()
-        seen = measured(optimizer, self._before, self._sample)
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._before is not None:
+            self._look(optimizer, self._before)
+            self._before = None
+
+    def _look(self, optimizer: Optimizer, before: Before) -> None:
+        if self._losses:
+            self._write_losses()
+        tensors: list[Any] = [None] * len(self._places)
+        for (_, p), numbers in zip(before.rows, measured(optimizer, before), strict=True):
+            if (place := self._places.get(id(p))) is not None:
+                tensors[place] = numbers
         line = {"kind": "look", "step": self._step, "seconds": time.perf_counter() - self._began}
         rates = [float(group["lr"]) for group in optimizer.param_groups]
-        self._sinks({**line, "lr": rates, "tensors": [seen.get(p) for p in self._names]})
+        self._sinks({**line, "lr": rates, "tensors": tensors})
 
     def _write_losses(self) -> None:
         if self._losses:
