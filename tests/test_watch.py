@@ -4,6 +4,9 @@ import gc
 import json
 import math
 import resource
+import signal
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -14,6 +17,7 @@ from torch import nn
 
 import meansquare
 from meansquare import SGD, Adam, Guard, RMSProp, watch
+from meansquare.watching import sinks
 from meansquare.watching.sinks import finite, free_name
 
 
@@ -120,7 +124,8 @@ def test_a_name_that_is_taken_is_left_alone(tmp_path):
     assert (tmp_path / "w.jsonl").read_text() == "mine"
 
 
-def test_a_full_disk_is_told_once_and_counted_and_training_goes_on(tmp_path):
+def test_a_full_disk_is_told_once_and_counted_and_training_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(sinks, "HELD", 0.0)
     model = network()
     optimizer = RMSProp(model.parameters())
     watcher = watch(optimizer, every=1, to=tmp_path / "w.jsonl")
@@ -136,6 +141,90 @@ def test_a_full_disk_is_told_once_and_counted_and_training_goes_on(tmp_path):
     assert len(read(watcher.path)) == 1  # whole lines only
     train(model, optimizer, 1)
     assert [line.get("step") for line in read(watcher.path)] == [None, 6]
+
+
+def test_looks_are_held_for_a_second_and_events_are_written_at_once(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(sinks.time, "monotonic", lambda: now)
+    model = network()
+    optimizer = RMSProp(model.parameters())
+    watcher = watch(optimizer, every=1, to=tmp_path / "w.jsonl")
+    train(model, optimizer, 3)
+    assert len(read(watcher.path)) == 1
+    now = 101.0
+    train(model, optimizer, 2)
+    assert [line.get("step") for line in read(watcher.path)] == [None, 1, 2, 3, 4]
+    watcher.event("seen")
+    assert [line.get("step") for line in read(watcher.path)] == [None, 1, 2, 3, 4, 5, 5]
+    train(model, optimizer, 1)
+    watcher.remove()
+    assert read(watcher.path)[-1]["step"] == 6
+
+
+def test_lines_that_are_held_are_counted_when_the_disk_is_full(tmp_path):
+    model = network()
+    optimizer = RMSProp(model.parameters())
+    watcher = watch(optimizer, every=1, to=tmp_path / "w.jsonl")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (watcher.path.stat().st_size, before[1]))
+    try:
+        train(model, optimizer, 3)
+        with pytest.warns(RuntimeWarning, match=r"watch: cannot write to .*w.jsonl") as told:
+            watcher.remove()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (watcher.dropped, len(told)) == (3, 1)
+    assert len(read(watcher.path)) == 1
+
+
+KILLED = """
+import os, signal, sys, time
+import torch
+from meansquare import RMSProp, watch
+
+p = torch.nn.Parameter(torch.ones(4))
+p.grad = torch.ones(4)
+optimizer = RMSProp([p])
+told = []
+watch(optimizer, every=1, to=[sys.argv[1], told.append])
+while not told[1:] or told[-1]["seconds"] < 2.5:
+    optimizer.step()
+    time.sleep(0.001)
+print(told[-1]["seconds"], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_is_killed_loses_the_looks_of_a_second_and_no_whole_line(tmp_path):
+    path = tmp_path / "w.jsonl"
+    done = subprocess.run([sys.executable, "-c", KILLED, path], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    looks = [line["seconds"] for line in read(path) if line.get("kind") == "look"]
+    # Half a second more, for which this machine may let a process wait.
+    assert looks[-1] > float(done.stdout) - 1.5
+
+
+@pytest.mark.parametrize("name", [name for name in torch.optim.__all__ if name != "Optimizer"])
+def test_every_optimizer_of_torch_can_be_watched(name):
+    p, lines = nn.Parameter(torch.eye(3)), []
+    kind = getattr(torch.optim, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+        pytest.skip("a module")
+    optimizer = kind([p], lr=0.01)
+    watch(optimizer, every=1, to=lines.append)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (p.to_sparse() if name == "SparseAdam" else p).sum()
+        loss.backward()
+        if name == "SparseAdam":
+            p.grad = p.grad.to_sparse()
+        return loss
+
+    for _ in range(2):
+        optimizer.step(closure)
+    assert lines[2]["tensors"][0]["gradient"] == 1.0
+    assert lines[2]["tensors"][0]["update"] > 0
 
 
 def test_a_dead_tensorboard_and_a_function_that_raises_do_not_keep_others_from_being_told():

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sized
+from itertools import chain
 from typing import Any
 
 from torch.optim.optimizer import (
@@ -16,23 +17,26 @@ def hooks_of(opt: Optimizer) -> tuple[Sized, ...]:
     return *own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks
 
 
-def hooked_step(opt: Optimizer, step: Callable[..., Any], *given: Any) -> Any:
+def hooked_step(opt: Optimizer, step: Callable[..., Any], closure: Any) -> Any:
     """A step with its hooks around it, as `Optimizer.profile_hook_step` does without a profiler,
     whose record takes longer than the step of a small model.
     """
-    args, kwargs = (opt, *given), dict[str, Any]()
-    is_changed = False
-    for hooks in (_global_optimizer_pre_hooks, opt._optimizer_step_pre_hooks):
-        if hooks:  # to go through an empty one takes as long as to call a hook
-            for before in hooks.values():
-                changed = before(opt, args, kwargs)
-                if changed is not None:
-                    (args, kwargs), is_changed = changed, True
-    out = step(*args, **kwargs) if is_changed else step(opt, *given)
-    for hooks in (opt._optimizer_step_post_hooks, _global_optimizer_post_hooks):
-        if hooks:
-            for after in hooks.values():
-                after(opt, args, kwargs)
+    kwargs: dict[str, Any] = {}
+    args = given = (opt, closure)
+    own = opt._optimizer_step_pre_hooks
+    everyones = _global_optimizer_pre_hooks
+    # To chain dicts that are mostly empty would take longer than to call a hook.
+    for before in chain(everyones.values(), own.values()) if everyones else own.values():
+        changed = before(opt, args, kwargs)
+        if changed is not None:
+            args, kwargs = changed
+    out = step(opt, closure) if args is given and not kwargs else step(*args, **kwargs)
+    if opt._optimizer_step_post_hooks:
+        for after in opt._optimizer_step_post_hooks.values():
+            after(opt, args, kwargs)
+    if _global_optimizer_post_hooks:
+        for after in _global_optimizer_post_hooks.values():
+            after(opt, args, kwargs)
     return out
 
 

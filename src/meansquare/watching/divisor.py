@@ -63,8 +63,9 @@ class Divisor(NamedTuple):
 
 def divisor_of(group: Mapping[str, Any], state: Mapping[str, Any]) -> Divisor | None:
     """How an optimizer of this group, with this state, divides; None where it does not."""
-    eps = max(float(group.get("eps", 0.0)), TINY)
-    if "square_avg" in state:
+    eps = group.get("eps", 0.0)
+    eps = max(float(eps), TINY) if not isinstance(eps, tuple) else TINY  # Adafactor's are two
+    if "square_avg" in state and "alpha" in group:  # Adadelta's has a rate of its own besides
         place = group.get("eps_place", "outside")
         if place == "inside_with_momentum":
             place = "inside" if group.get("momentum") else "outside"

@@ -56,7 +56,8 @@ def measured(optimizer: Optimizer, before: Before) -> list[Numbers | None]:
     gradient: by the extension, and by NumPy of what that cannot read.
     """
     # In one function: after a step of a model every other one has to come from memory first.
-    states, kinds = list[Any](), list[Any]()
+    states: list[Any] = []
+    kinds: list[Any] = []
     known = kind = keys = None
     for group, p in before.rows:
         state = optimizer.state.get(p, {})
@@ -67,9 +68,9 @@ def measured(optimizer: Optimizer, before: Before) -> list[Numbers | None]:
         kinds.append(kind)
     scale = _loss_scale(optimizer)
     if len(before.others) < len(kinds):
-        found = cpu.native.look(before.held, before.rows, states, kinds, scale)
+        found: list[Any] = cpu.native.look(before.held, before.rows, states, kinds, scale)
     else:
-        found = list[Any](None if p.grad is None else False for _, p in before.rows)
+        found = [None if p.grad is None else False for _, p in before.rows]
     if False in found:
         _measure_others(found, kinds, optimizer, before)
     return found
