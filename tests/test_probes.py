@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from meansquare import SGD, AdaGrad, Adam, RMSProp
+from meansquare.kernels import cpu
 from meansquare.watching import probes
+from meansquare.watching.divisor import real
 from meansquare.watching.measuring import Before, measured
 from meansquare.watching.sampled import nonfinite, picked, spacing
 
+requires_native = pytest.mark.skipif(cpu.native is None, reason="no extension")
 CLOSE = 1e-12  # relative: a sum in another order, in float64
 
 
@@ -61,7 +64,7 @@ def alike(value, expected, relative):
     """Whether two numbers, lists of them or None are the same but for rounding."""
     if value is None or expected is None:
         return value is expected
-    return value == pytest.approx(expected, rel=relative, abs=1e-300)
+    return value == pytest.approx(expected, rel=relative, abs=1e-300, nan_ok=True)
 
 
 NUMBER = st.one_of(st.just(0.0), st.floats(-1e3, 1e3), st.floats(-1e-6, 1e-6))
@@ -200,3 +203,91 @@ def test_what_is_not_finite_is_counted_in_weights_gradients_and_all_state():
     looked_at(optimizer, p, [1.0, 1.0, 1.0])
     optimizer.state[p]["momentum_buffer"][1] = math.inf
     assert looked_at(optimizer, p, [math.nan, 1.0, 1.0])["nonfinite"] == 6  # p and b twice
+
+
+FORMS = {
+    "plain": lambda shape: torch.randn(shape),
+    "float64": lambda shape: torch.randn(shape, dtype=torch.float64),
+    "bfloat16": lambda shape: torch.randn(shape).bfloat16(),
+    "float16": lambda shape: torch.randn(shape).half(),
+    "columns first": lambda shape: torch.randn(shape[::-1]).permute(*range(len(shape))[::-1]),
+    "with gaps": lambda shape: torch.randn(*shape, 3)[..., 1],
+}
+SIZES = [(1,), (7,), (64, 64), (31, 5, 9), (3, 4, 5, 6), (5000,)]
+KINDS = ["RMSProp", "RMSProp with momentum", "centered", "AdaGrad", "Adam", "AMSGrad", "SGD"]
+
+
+@requires_native
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    st.sampled_from([*FORMS]),
+    st.sampled_from([*FORMS]),
+    st.sampled_from(SIZES),
+    st.sampled_from(KINDS),
+    st.sampled_from([None, 1, 100, 4096]),
+    st.sampled_from([0.0, math.nan, math.inf, -math.inf, 1e30]),
+    st.booleans(),
+)
+def test_the_extension_tells_what_numpy_tells(form, other, shape, kind, most, odd, ours):
+    torch.manual_seed(0)
+    maker = MAKERS[kind][0 if ours else 1]
+    params = [nn.Parameter(FORMS[form](shape)), nn.Parameter(torch.randn(4, 3))]
+    params.append(nn.Parameter(torch.ones(2)))  # has no gradient
+    optimizer = maker(params, lr=0.1, **MAKERS[kind][2])
+    for _ in range(2):
+        params[0].grad = FORMS[other](shape).to(params[0].dtype)
+        params[0].grad[(0,) * len(shape)] = odd
+        params[1].grad = torch.randn(4, 3)
+        before = Before(optimizer, most)
+        optimizer.step()
+    assert not before.others
+    with_native = measured(optimizer, before)
+    before.others = {i: before.of(i) for i in range(3)}
+    with_numpy = measured(optimizer, before)
+    assert with_native[2] is with_numpy[2] is None
+    for native, plain in zip(with_native[:2], with_numpy[:2], strict=True):
+        assert [*native] == [*plain]
+        for name, value in plain.items():
+            assert alike(native[name], value, CLOSE), name
+
+
+@requires_native
+@pytest.mark.parametrize(
+    "p",
+    [
+        torch.randn(3, dtype=torch.complex64),
+        torch.randn(3, dtype=torch.complex64).conj().imag,
+        torch.randn(1, dtype=torch.complex64).conj().imag,
+        torch.zeros(0, 4),
+    ],
+)
+def test_what_the_extension_cannot_read_is_left_to_numpy(p):
+    optimizer = torch.optim.SGD([p], lr=0.1)
+    p.grad = torch.ones_like(p)
+    before = Before(optimizer, None)
+    assert [*before.others] == [0]
+    assert torch.equal(before.of(0).flatten().resolve_neg(), real(p).flatten().resolve_neg())
+    optimizer.step()
+    (seen,) = measured(optimizer, before)
+    assert (
+        seen is None
+        if p.numel() == 0
+        else seen["update"] == pytest.approx(0.1 / 2 ** (p.is_complex() / 2))
+    )
+
+
+@requires_native
+@pytest.mark.parametrize("name", [] if cpu.native is None else cpu.native.instruction_sets())
+def test_every_instruction_set_tells_the_same(name):
+    p = nn.Parameter(torch.randn(1001))
+    optimizer = RMSProp([p], centered=True)
+    p.grad = torch.randn(1001)
+    before = Before(optimizer, None)
+    optimizer.step()
+    usual = cpu.native.instruction_set()
+    found = measured(optimizer, before)
+    cpu.native.use_instruction_set(name)
+    try:
+        assert measured(optimizer, before) == found
+    finally:
+        cpu.native.use_instruction_set(usual)

@@ -123,11 +123,11 @@ def _of_kind(
     seen = Seen(
         starts, lengths, was, after, gradient if scale == 1 else gradient / scale, kind.rate
     )
-    if kind.divisor is not None:
-        root = kind.divisor.root(dict(zip(buffers, held, strict=True)), kind.correction)
-        divided = kind.divisor.with_eps(root)
-        seen = seen._replace(root=root, divisor=divided, least_root=kind.divisor.least_root)
     with np.errstate(all="ignore"):  # what is not finite is counted, and its figures are told so
+        if kind.divisor is not None:
+            root = kind.divisor.root(dict(zip(buffers, held, strict=True)), kind.correction)
+            divided = kind.divisor.with_eps(root)
+            seen = seen._replace(root=root, divisor=divided, least_root=kind.divisor.least_root)
         columns = {name: probe(seen) for name, probe in PROBES.items()}
         finite = math.isfinite(whole.sum())
     told = _is_all(params, lengths) if finite else [False] * len(params)
@@ -136,11 +136,8 @@ def _of_kind(
         for p, all_of in zip(params, told, strict=True)
     ]
     for at, (i, count) in enumerate(zip(weights, counts, strict=True)):
-        yield (
-            i,
-            {name: column and column[at] for name, column in columns.items()}
-            | {"nonfinite": count},
-        )
+        own = {name: column and column[at] for name, column in columns.items()}
+        yield i, own | {"nonfinite": count}
 
 
 def _is_all(params: Sequence[Tensor], lengths: Any) -> list[bool]:

@@ -50,7 +50,7 @@ def joined(tensors: Sequence[Tensor]) -> np.ndarray:
 
 
 def _array(t: Tensor) -> np.ndarray:
-    own = t.detach()
+    own = t.detach().resolve_neg()
     return (own if own.dtype in (torch.float32, torch.float64) else own.float()).numpy()
 
 
