@@ -82,6 +82,11 @@ def test_every_probe_equals_its_twin(tensors, rate, eps):
             assert alike(probe(seen)[i], expected[name], CLOSE), name
 
 
+def test_a_gradient_a_thousand_times_smaller_than_its_root_is_stale():
+    seen = seen_of([[(1.0, 1.0, 1.0, 999.5**2), (1.0, 1.0, 1.0, 1000.5**2)]], 0.1, 1e-8)
+    assert probes.stale(seen) == [0.5]
+
+
 def test_quantiles_of_a_large_tensor_are_those_of_some_of_its_weights():
     rows = [(1.0, 1.0, 1.0, float(v)) for v in np.random.default_rng(0).random(5000)]
     found = probes.rate_quantiles(seen_of([rows], 0.1, 1e-8))

@@ -1,5 +1,6 @@
 """What a step did to tensors, as pure functions of arrays: weights, gradients, second moments.
 
+csrc/probes.h does the same for plain tensors on the CPU, where a call of NumPy takes longer than that.
 The arrays hold several tensors of one group, one behind the other; a probe returns a number (or
 quantiles) for each. All are of float64.
 """
@@ -11,7 +12,7 @@ import numpy as np
 Array = Any  # one-dimensional NumPy arrays
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 STALE = 1000.0  # times smaller than its root, a gradient says that the second moment is old
-RANKED = 256  # weights of a tensor that are put in order, evenly spread: most of a look's time
+RANKED = 256  # weights of a tensor that are put in order, evenly spread
 LEAST = 1e-30  # that the root of a second moment counts as, where eps is 0
 
 

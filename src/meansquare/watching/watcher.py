@@ -39,7 +39,8 @@ def watch(
         optimizer: the optimizer, at any point of its training
         every: steps from one look to the next
         to: a path of JSON lines (of a name that is taken the next free one: watch-2.jsonl),
-            `"tensorboard:FOLDER"`, a SummaryWriter, a function of a dict, or a list of these. One
+            `"tensorboard:FOLDER"`, a SummaryWriter, a function of a dict, or a list of these. Looks
+            are written to a file once a second at most, events at once. One
             that fails never stops training: a warning, and a count in `watcher.dropped`
         model: gives the parameters their names, where the optimizer has none
         sample: at most so many weights of a tensor are measured, evenly spread (None: all); numbers
