@@ -4,9 +4,9 @@ python benchmarks/watch.py            on the CPU
 python benchmarks/watch.py --gpu      on a GPU
 
 One model is trained in turn plain, plain again and watched (to a file, as is usual, at every=50), a
-copy of it with each guard; ten steps are let pass after each change, 50 are timed (200 of a small
-model), one in 50 of which is looked at, with the writing of the file. Medians over the rounds of the
-ratios to the plain arm in the same round.
+copy of it with each guard. Ten steps are let pass after each change and 50 timed (200 of a small
+model), one in 50 of which is looked at, with the writing of the file. Medians over the rounds of
+the ratios to the plain arm in the same round.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """What a step did to tensors, as pure functions of arrays: weights, gradients, second moments.
 
-csrc/probes.h does the same for plain tensors on the CPU, where a call of NumPy takes longer than that.
+csrc/probes.h does the same for plain tensors on the CPU, in less time than a call of NumPy takes.
 The arrays hold several tensors of one group, one behind the other; a probe returns a number (or
 quantiles) for each. All are of float64.
 """
