@@ -15,7 +15,7 @@ from meansquare.hyper import Rule
 from meansquare.kernels import cpu
 from meansquare.printer import cpp_measure, cpp_rule
 
-_HEADERS = ("numbers.h", "storage.h", "step.h", "measure.h", "kernels.h")
+_HEADERS = ("numbers.h", "storage.h", "step.h", "measure.h", "probes.h", "kernels.h")
 _FLAGS = ("-std=c++20", "-shared", "-fPIC", "-fvisibility=hidden")
 _COMPILERS = ("c++", "g++", "clang++")
 
