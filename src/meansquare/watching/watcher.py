@@ -168,7 +168,11 @@ class Watcher:
         past = self._step % self._every
         if past == 0:
             self._before = Before(optimizer, self._sample)
-            self._handles.append(optimizer.register_step_post_hook(self._after_step))
+            handle = optimizer.register_step_post_hook(self._after_step)
+            # Before the others, which may set back what the step had (Prodigy does its rate).
+            hooks: Any = optimizer._optimizer_step_post_hooks
+            hooks.move_to_end(handle.id, last=False)
+            self._handles.append(handle)
         self._due = self._step + (1 if past == 0 else self._every - past)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
