@@ -4,14 +4,8 @@
 
 #include <vector>
 
+#include "elements.h"
 #include "kernels.h"
-
-// Elements of a tensor, in its own memory or in theirs.
-struct Picked {
-    Words words;
-    int64_t count = 0;
-    std::vector<char> own;
-};
 
 // Weights of several tensors as they were before a step.
 class Before {

@@ -106,6 +106,7 @@ Kind kind_of(nb::handle kind) {
     return {nb::object(divisor[0]).ptr(), mean.is_none() ? nullptr : mean.ptr(), number(kind[2]), division};
 }
 
+// Of rows (group, parameter).
 std::vector<Stepped> stepped(const nb::list& parameters, const nb::list& states, const nb::list& kinds) {
     if (states.size() != parameters.size() || kinds.size() != parameters.size())
         throw std::invalid_argument("as many states and kinds as parameters");

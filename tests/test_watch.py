@@ -1,40 +1,16 @@
 """`watch` sees every step, changes none, and no file that fails stops training."""
 
 import gc
-import json
 import math
-import resource
-import signal
-import subprocess
-import sys
 import weakref
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
+from watched import network, read, train
 
 import meansquare
 from meansquare import SGD, Adam, Guard, RMSProp, watch
-from meansquare.watching import sinks
-from meansquare.watching.sinks import finite, free_name
-
-
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 3))
-
-
-def train(model, optimizer, steps, tell=lambda loss: None):
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss = model(torch.randn(5, 6)).square().mean()
-        loss.backward()
-        optimizer.step()
-        tell(loss)
-    return [p.detach().clone() for p in model.parameters()]
-
 
 KINDS = {
     "RMSProp": lambda params: RMSProp(params, lr=0.01, momentum=0.9, centered=True),
@@ -64,10 +40,6 @@ def test_a_watched_training_is_the_same_bit_for_bit(kind, tmp_path):
             torch.set_default_dtype(torch.float32)
         ends[-1] += [torch.rand(3)]
     assert all(map(torch.equal, *ends))
-
-
-def read(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_the_file_has_a_header_losses_and_looks(tmp_path):
@@ -116,101 +88,13 @@ def test_gradients_of_a_scaled_loss_are_measured_unscaled():
     assert found[0] == found[1]
 
 
-def test_a_name_that_is_taken_is_left_alone(tmp_path):
-    (tmp_path / "w.jsonl").write_text("mine")
-    watcher = watch(RMSProp(network().parameters()), to=tmp_path / "w.jsonl")
-    assert watcher.path == tmp_path / "w-2.jsonl"
-    assert free_name(tmp_path / "w.jsonl") == tmp_path / "w-3.jsonl"
-    assert (tmp_path / "w.jsonl").read_text() == "mine"
+THEIRS = [name for name in torch.optim.__all__ if name[0].isupper() and name != "Optimizer"]
 
 
-def test_a_full_disk_is_told_once_and_counted_and_training_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(sinks, "HELD", 0.0)
-    model = network()
-    optimizer = RMSProp(model.parameters())
-    watcher = watch(optimizer, every=1, to=tmp_path / "w.jsonl")
-    size = watcher.path.stat().st_size
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, before[1]))
-    try:
-        with pytest.warns(RuntimeWarning, match=r"watch: cannot write to .*w.jsonl") as told:
-            train(model, optimizer, 5)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert (watcher.dropped, len(told)) == (5, 1)
-    assert len(read(watcher.path)) == 1  # whole lines only
-    train(model, optimizer, 1)
-    assert [line.get("step") for line in read(watcher.path)] == [None, 6]
-
-
-def test_looks_are_held_for_a_second_and_events_are_written_at_once(tmp_path, monkeypatch):
-    now = 100.0
-    monkeypatch.setattr(sinks.time, "monotonic", lambda: now)
-    model = network()
-    optimizer = RMSProp(model.parameters())
-    watcher = watch(optimizer, every=1, to=tmp_path / "w.jsonl")
-    train(model, optimizer, 3)
-    assert len(read(watcher.path)) == 1
-    now = 101.0
-    train(model, optimizer, 2)
-    assert [line.get("step") for line in read(watcher.path)] == [None, 1, 2, 3, 4]
-    watcher.event("seen")
-    assert [line.get("step") for line in read(watcher.path)] == [None, 1, 2, 3, 4, 5, 5]
-    train(model, optimizer, 1)
-    watcher.remove()
-    assert read(watcher.path)[-1]["step"] == 6
-
-
-def test_lines_that_are_held_are_counted_when_the_disk_is_full(tmp_path):
-    model = network()
-    optimizer = RMSProp(model.parameters())
-    watcher = watch(optimizer, every=1, to=tmp_path / "w.jsonl")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (watcher.path.stat().st_size, before[1]))
-    try:
-        train(model, optimizer, 3)
-        with pytest.warns(RuntimeWarning, match=r"watch: cannot write to .*w.jsonl") as told:
-            watcher.remove()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert (watcher.dropped, len(told)) == (3, 1)
-    assert len(read(watcher.path)) == 1
-
-
-KILLED = """
-import os, signal, sys, time
-import torch
-from meansquare import RMSProp, watch
-
-p = torch.nn.Parameter(torch.ones(4))
-p.grad = torch.ones(4)
-optimizer = RMSProp([p])
-told = []
-watch(optimizer, every=1, to=[sys.argv[1], told.append])
-while not told[1:] or told[-1]["seconds"] < 2.5:
-    optimizer.step()
-    time.sleep(0.001)
-print(told[-1]["seconds"], flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_what_is_killed_loses_the_looks_of_a_second_and_no_whole_line(tmp_path):
-    path = tmp_path / "w.jsonl"
-    done = subprocess.run([sys.executable, "-c", KILLED, path], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
-    looks = [line["seconds"] for line in read(path) if line.get("kind") == "look"]
-    # Half a second more, for which this machine may let a process wait.
-    assert looks[-1] > float(done.stdout) - 1.5
-
-
-@pytest.mark.parametrize("name", [name for name in torch.optim.__all__ if name != "Optimizer"])
+@pytest.mark.parametrize("name", THEIRS)
 def test_every_optimizer_of_torch_can_be_watched(name):
     p, lines = nn.Parameter(torch.eye(3)), []
-    kind = getattr(torch.optim, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-        pytest.skip("a module")
-    optimizer = kind([p], lr=0.01)
+    optimizer = getattr(torch.optim, name)([p], lr=0.01)
     watch(optimizer, every=1, to=lines.append)
 
     def closure():
@@ -225,39 +109,6 @@ def test_every_optimizer_of_torch_can_be_watched(name):
         optimizer.step(closure)
     assert lines[2]["tensors"][0]["gradient"] == 1.0
     assert lines[2]["tensors"][0]["update"] > 0
-
-
-def test_a_dead_tensorboard_and_a_function_that_raises_do_not_keep_others_from_being_told():
-    class Dead:
-        def add_scalar(self, *_):
-            raise ConnectionError("gone")
-
-    def broken(line):
-        raise KeyError("x")
-
-    model, lines = network(), []
-    optimizer = RMSProp(model.parameters())
-    with pytest.warns(RuntimeWarning) as told:  # noqa: PT031 - one warning at each
-        watcher = watch(optimizer, every=1, to=[Dead(), broken, lines.append])
-        train(model, optimizer, 3)
-    assert ["Dead (ConnectionError: gone)" in str(w.message) for w in told] == [False, True]
-    assert len(lines) == 4
-    assert watcher.dropped == 7
-
-
-def test_tensorboards_own_reader_reads_what_its_own_writer_wrote(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    model = network()
-    optimizer = RMSProp(model.named_parameters())
-    with watch(optimizer, every=2, to=f"tensorboard:{tmp_path}") as watcher:
-        train(model, optimizer, 4, watcher.loss)
-        watcher.sharpness(lambda: model(torch.ones(1, 6)).square().mean())
-    read = EventAccumulator(str(tmp_path))
-    read.Reload()
-    assert [event.step for event in read.Scalars("update/0.weight")] == [2, 4]
-    assert [event.step for event in read.Scalars("loss")] == [1, 2, 3, 4]
-    assert {"rate/2.bias", "edge", "precursor/0.bias"} <= {*read.Tags()["scalars"]}
 
 
 def test_events_of_a_guard_are_written_at_their_steps():
@@ -316,12 +167,6 @@ def test_what_is_asked_for_wrongly_is_refused_and_nothing_is_hooked(arguments, m
     assert not optimizer._optimizer_step_pre_hooks
     with pytest.raises(TypeError, match=r"watch: optimizer must be a torch.optim.Optimizer, got 3"):
         watch(3)  # type: ignore[arg-type]
-
-
-@settings(derandomize=True, deadline=None)
-@given(st.recursive(st.floats() | st.integers() | st.text(), lambda x: st.lists(x) | st.tuples(x)))
-def test_every_line_is_json_of_the_strict_kind(value):
-    json.loads(json.dumps(finite({"x": value}), allow_nan=False))
 
 
 def test_a_loss_is_what_it_was_when_it_was_told():

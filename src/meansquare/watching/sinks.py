@@ -118,11 +118,11 @@ class JsonLines:
     def __init__(self, place: Path) -> None:
         self.place = place
         self._size = 0
-        self._held: list[Line] = []
+        self._held: list[bytes] = []
         self._written = -math.inf
 
     def __call__(self, line: Line) -> None:
-        self._held.append(line)
+        self._held.append(_text(line))
         often = line.get("kind") in ("look", "losses")
         if not often or time.monotonic() - self._written >= HELD:
             self.close()
@@ -133,7 +133,7 @@ class JsonLines:
         self._written = time.monotonic()
         if lines:
             try:
-                self._write(b"".join(map(_text, lines)))
+                self._write(b"".join(lines))
             except OSError as why:
                 raise LostError(len(lines), why) from None
 

@@ -40,8 +40,8 @@ def watch(
         every: steps from one look to the next
         to: a path of JSON lines (of a name that is taken the next free one: watch-2.jsonl),
             `"tensorboard:FOLDER"`, a SummaryWriter, a function of a dict, or a list of these. Looks
-            are written to a file once a second at most, events at once. One
-            that fails never stops training: a warning, and a count in `watcher.dropped`
+            are written to a file once a second at most, events at once. A sink that fails never
+            stops training: a warning, and a count in `watcher.dropped`
         model: gives the parameters their names, where the optimizer has none
         sample: at most so many weights of a tensor are measured, evenly spread (None: all); numbers
             that are not finite are found in all of them
@@ -74,6 +74,8 @@ class Watcher:
     ) -> None:
         sinks, self.path = sinks_of(to)
         self._sinks = Guarded(sinks)
+        self._end = weakref.finalize(self, self._sinks.close)
+        self._end.atexit = False  # then `remove` has its turn
         self._every, self._sample = every, sample
         self._optimizer = weakref.ref(optimizer)  # a hook that holds it would keep it alive
         self._step = self._counted = self._due = 0
@@ -124,7 +126,7 @@ class Watcher:
         if self._guard is not None:
             self._guard.listeners.remove(self._tell_event)
         self._write_losses()
-        self._sinks.close()
+        self._end()
         atexit.unregister(self._at_exit)
 
     def __enter__(self) -> "Watcher":
@@ -181,8 +183,7 @@ class Watcher:
             self._before = None
 
     def _look(self, optimizer: Optimizer, before: Before) -> None:
-        if self._losses:
-            self._write_losses()
+        self._write_losses()
         tensors: list[Any] = [None] * len(self._places)
         for (_, p), numbers in zip(before.rows, measured(optimizer, before), strict=True):
             if (place := self._places.get(id(p))) is not None:
