@@ -122,7 +122,7 @@ def main() -> None:
     for name, (make, shape) in MODELS.items():
         slow = "LSTM" in name or "transformer" in name
         x = torch.randn(shape, device="cuda" if asked.gpu else "cpu")
-        rounds, steps = (asked.rounds // 8, EVERY) if slow else (asked.rounds, 4 * EVERY)
+        rounds, steps = (asked.rounds // 8, EVERY) if slow else (asked.rounds, 20 * EVERY)
         times = measure(make, x, rounds, steps)
         step = statistics.median(times["plain"])
         cells = [f"{100 * (_ratio(times[one], times['plain']) - 1):+.1f} %" for one in ARMS[1:]]

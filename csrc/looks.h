@@ -2,6 +2,8 @@
 #pragma once
 #include <Python.h>
 
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "elements.h"
@@ -30,12 +32,38 @@ struct Kind {
     Division division;
 };
 
-// What there was in a step of one parameter.
+// What there was in a step of one parameter; `state` is null where it is no dict.
 struct Stepped {
     PyObject *parameter, *state;
     Kind kind;
 };
 
-// A list with the numbers of each parameter as a dict, None where it has no gradient, False where it
-// cannot be read from here; null for a Python error. `scale` is that of the loss.
-PyObject* look(const Before& before, const std::vector<Stepped>& rows, double scale, Probe probe);
+// What was seen of one parameter.
+struct Numbers {
+    enum { no_gradient, elsewhere, here } found;  // elsewhere: it cannot be read from here
+    bool divides;
+    Means means;
+    double rates[5];
+    int64_t nonfinite;
+};
+
+// The numbers of each parameter, which nobody can change.
+class Look {
+public:
+    // `scale` is that of the loss. Throws what Python raised.
+    Look(const Before& before, const std::vector<Stepped>& rows, double scale, Probe probe);
+    std::vector<size_t> elsewhere() const;
+    // A list of dicts, None where there is no gradient or it is elsewhere; null for a Python error.
+    PyObject* told() const;
+    // The same as strict JSON: null for what is not finite.
+    std::string text() const;
+
+private:
+    std::vector<Numbers> numbers_;
+};
+
+// That of a tensor with one, where it can be read from here.
+std::optional<double> number_in(PyObject* tensor);
+
+// Numbers as strict JSON.
+std::string text_of(const std::vector<double>& numbers);

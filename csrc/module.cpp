@@ -1,5 +1,6 @@
 // The Python face of the kernels: meansquare._native.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -8,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "interpreter.h"
 #include "looks.h"
 #include "plan.h"
 #include "settings.h"
@@ -93,7 +95,7 @@ std::vector<std::string> rule_keys() {
     return keys;
 }
 
-// Of meansquare.watching.measuring.Kind: (Divisor or None, correction, rate).
+// Of meansquare.watching.measuring.Kind.
 Kind kind_of(nb::handle kind) {
     const auto number = [](const nb::handle& x) { return nb::cast<double>(x); };
     const nb::object divisor = kind[0];
@@ -106,17 +108,58 @@ Kind kind_of(nb::handle kind) {
     return {nb::object(divisor[0]).ptr(), mean.is_none() ? nullptr : mean.ptr(), number(kind[2]), division};
 }
 
-// Of rows (group, parameter).
-std::vector<Stepped> stepped(const nb::list& parameters, const nb::list& states, const nb::list& kinds) {
-    if (states.size() != parameters.size() || kinds.size() != parameters.size())
-        throw std::invalid_argument("as many states and kinds as parameters");
+// Whether two dicts have the very same keys in the same order.
+bool have_same_keys(PyObject* a, PyObject* b) {
+    PyObject *one, *other;
+    Py_ssize_t at = 0, beside = 0;
+    if (!a || !b || PyDict_GET_SIZE(a) != PyDict_GET_SIZE(b)) return false;
+    while (PyDict_Next(a, &at, &one, nullptr))
+        if (!PyDict_Next(b, &beside, &other, nullptr) || one != other) return false;
+    return true;
+}
+
+// Whether two states tell that they took as many steps.
+bool have_as_many_steps(PyObject* a, PyObject* b) {
+    static PyObject* const step = PyUnicode_InternFromString("step");
+    PyObject *one = PyDict_GetItem(a, step), *other = PyDict_GetItem(b, step);
+    if (!one || !other) return one == other;
+    const auto steps = number_in(one);
+    return steps && steps == number_in(other);
+}
+
+// What is looked at, and the Python objects that it refers to.
+struct Rows {
     std::vector<Stepped> rows;
-    for (size_t i = 0; i < parameters.size(); ++i) {
-        const bool is_known = i > 0 && kinds[i].is(kinds[i - 1]);
-        rows.push_back({nb::object(parameters[i][1]).ptr(), nb::cast<nb::dict>(states[i]).ptr(),
-                        is_known ? rows.back().kind : kind_of(kinds[i])});
+    std::vector<nb::object> kept;
+};
+
+// Of rows (group, parameter); `kind` tells the Kind of a group and a state.
+Rows rows_of_look(const nb::list& parameters, const nb::dict& state, const nb::callable& kind) {
+    Rows all;
+    StateWalk walk(state.ptr());  // before any Python can change it
+    for (nb::handle row : parameters) {
+        const nb::object parameter = row[1];
+        PyObject* own = walk.of(parameter.ptr());
+        all.kept.push_back(own ? nb::borrow(own) : nb::dict());
+        all.rows.push_back({parameter.ptr(), PyDict_Check(all.kept.back().ptr()) ? all.kept.back().ptr() : nullptr, {}});
     }
-    return rows;
+    nb::object last, group;
+    for (size_t i = 0; i < all.rows.size(); ++i) {
+        Stepped& row = all.rows[i];
+        if (!row.state) continue;
+        const nb::object own = parameters[i][0];
+        PyObject* before = i > 0 && own.is(group) ? all.rows[i - 1].state : nullptr;
+        const bool is_same = have_same_keys(row.state, before);
+        if (!is_same || (nb::cast<bool>(last[3]) && !have_as_many_steps(row.state, before))) {
+            last = kind(own, nb::handle(row.state));
+            all.kept.push_back(last);
+            row.kind = kind_of(last);
+        } else {
+            row.kind = all.rows[i - 1].kind;
+        }
+        group = own;
+    }
+    return all;
 }
 
 std::vector<std::vector<std::pair<PyObject*, bool>>> rows_of(const nb::list& groups) {
@@ -224,12 +267,20 @@ NB_MODULE(_native, m) {
     });
     m.def("not_taken", [](const Before& before) { return before.not_taken(); });
     m.def("weights", [](const Before& before, size_t i) { return before.of(i); });
-    m.def("look", [](const Before& before, const nb::list& parameters, const nb::list& states, const nb::list& kinds,
-                     double scale) {
-        PyObject* numbers = look(before, stepped(parameters, states, kinds), scale, chosen->probe);
+    nb::class_<Look>(m, "Look").def("__init__", [](Look* self, const Before& before, const nb::list& parameters,
+                                                   const nb::dict& state, const nb::callable& kind, double scale) {
+        const Rows all = rows_of_look(parameters, state, kind);
+        new (self) Look(before, all.rows, scale, chosen->probe);
+    });
+    m.def("elsewhere", [](const Look& look) { return look.elsewhere(); });
+    m.def("told", [](const Look& look) {
+        PyObject* numbers = look.told();
         if (!numbers) throw nb::python_error();
         return nb::steal(numbers);
     });
+    m.def("text", [](const Look& look) { return look.text(); });
+    m.def("text_of", text_of);
+    m.def("number_in", [](nb::handle tensor) { return number_in(tensor.ptr()); });
 
     nb::class_<Settings>(m, "Settings").def(nb::init<>());
     m.def("remember", [](Settings& settings, size_t i, const nb::dict& group, nb::handle names) {

@@ -11,13 +11,17 @@ from torch import nn
 
 from meansquare import SGD, AdaGrad, Adam, RMSProp
 from meansquare.kernels import cpu
-from meansquare.watching import probes
+from meansquare.watching import measuring, probes
 from meansquare.watching.divisor import real
-from meansquare.watching.measuring import Before, measured
+from meansquare.watching.measuring import Before, told
 from meansquare.watching.sampled import nonfinite, picked, spacing
 
 requires_native = pytest.mark.skipif(cpu.native is None, reason="no extension")
 CLOSE = 1e-12  # relative: a sum in another order, in float64
+
+
+def measured(optimizer, before):
+    return told(measuring.measured(optimizer, before))
 
 
 def seen_of(tensors, rate, eps):
@@ -254,6 +258,51 @@ def test_the_extension_tells_what_numpy_tells(form, other, shape, kind, most, od
         assert [*native] == [*plain]
         for name, value in plain.items():
             assert alike(native[name], value, CLOSE), name
+
+
+@requires_native
+@pytest.mark.parametrize("kind", ["Adam", "AdaGrad"])
+def test_parameters_of_one_group_may_have_taken_other_numbers_of_steps(kind):
+    maker, _, options = MAKERS[kind]
+    params = [nn.Parameter(torch.randn(3)) for _ in range(3)]
+    optimizer = maker(params, lr=0.1, **options)
+    for owners in (params[:1], params):
+        for p in owners:
+            p.grad = torch.ones(3)
+        before = Before(optimizer, None)
+        optimizer.step()
+    with_native = measured(optimizer, before)
+    before.others = {i: before.of(i) for i in range(3)}
+    for native, plain in zip(with_native, measured(optimizer, before), strict=True):
+        assert alike(native["rate"], plain["rate"], CLOSE)
+    rates = [seen["rate"] for seen in with_native]
+    assert rates[0] != rates[1] == rates[2]
+
+
+@requires_native
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_loss_is_read_where_it_lies(dtype, shape):
+    loss = torch.full(shape, -0.3, dtype=dtype, requires_grad=True)
+    assert cpu.native.number_in(loss) == loss.item()
+
+
+@requires_native
+@pytest.mark.parametrize(
+    "t",
+    [
+        torch.ones(2),
+        torch.ones(0),
+        torch.tensor(3),
+        torch.tensor(1j),
+        torch.tensor(1j).conj().imag,
+        torch.ones(1).to_sparse(),
+        torch.empty((), device="meta"),
+        3.0,
+    ],
+)
+def test_what_is_no_number_in_memory_is_not_read(t):
+    assert cpu.native.number_in(t) is None
 
 
 @requires_native

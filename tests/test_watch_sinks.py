@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from watched import network, read, train
 
 from meansquare import RMSProp, watch
+from meansquare.kernels import cpu
 from meansquare.watching import sinks
+from meansquare.watching.lines import text_of
 from meansquare.watching.sinks import free_name
 
 
@@ -84,6 +86,7 @@ KILLED = """
 import os, signal, sys, time
 import torch
 from meansquare import RMSProp, watch
+from meansquare.kernels import cpu
 
 p = torch.nn.Parameter(torch.ones(4))
 p.grad = torch.ones(4)
@@ -146,7 +149,7 @@ def test_every_line_is_json_of_the_strict_kind(value):
     def refused(name):
         raise AssertionError(name)
 
-    (line,) = sinks._text({"x": value}).splitlines()
+    (line,) = text_of({"x": value}).splitlines()
     assert json.loads(line, parse_constant=refused) == {"x": as_read(value)}
 
 
@@ -154,7 +157,32 @@ def as_read(value):
     """What is read back: lists for tuples, None for what is not finite."""
     if isinstance(value, (list, tuple)):
         return [as_read(part) for part in value]
+    if isinstance(value, dict):
+        return {name: as_read(part) for name, part in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@pytest.mark.skipif(cpu.native is None, reason="no extension")
+@settings(derandomize=True, deadline=None)
+@given(st.lists(st.floats() | st.floats(width=32)))
+def test_the_extension_writes_numbers_as_json_does(values):
+    assert json.loads(cpu.native.text_of(values)) == as_read(values)
+
+
+def test_a_file_has_what_a_function_is_told(tmp_path):
+    model, told = network(), []
+    optimizer = RMSProp(model.parameters(), lr=1e-3)
+    with watch(optimizer, every=2, to=[tmp_path / "w.jsonl", told.append]) as watcher:
+        train(model, optimizer, 4, watcher.loss)
+        next(model.parameters()).data.fill_(math.nan)
+        train(model, optimizer, 2, lambda loss: watcher.loss(math.inf))
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
+        train(model, optimizer, 2, watcher.loss)
+    lines = read(tmp_path / "w.jsonl")
+    assert [line.get("kind") for line in lines] == [None, *["losses", "look"] * 4, "losses"]
+    assert [as_read(line) for line in told] == lines
+    assert math.isnan(told[6]["tensors"][0]["update"])
+    assert [line["lr"] for line in lines if "lr" in line] == [[1e-3]] * 3 + [[1e-3, 1e-3]]
 
 
 def test_what_another_sink_does_to_a_line_is_not_in_the_file(tmp_path):

@@ -1,6 +1,6 @@
 """The C++ kernels (csrc/module.cpp)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -56,14 +56,25 @@ class Before:
 
 def not_taken(before: Before, /) -> list[int]: ...
 def weights(before: Before, i: int, /) -> list[float]: ...
-def look(
-    before: Before,
-    rows: list[tuple[dict[str, Any], Tensor]],
-    states: list[dict[str, Any]],
-    kinds: list[tuple[tuple[Any, ...] | None, float, float]],
-    scale: float,
-    /,
-) -> list[dict[str, Any] | bool | None]: ...
+
+class Look:
+    def __init__(
+        self,
+        before: Before,
+        rows: list[tuple[dict[str, Any], Tensor]],
+        state: dict[Tensor, Any],
+        kind: Callable[
+            [dict[str, Any], dict[str, Any]], tuple[tuple[Any, ...] | None, float, float, bool]
+        ],
+        scale: float,
+        /,
+    ) -> None: ...
+
+def elsewhere(look: Look, /) -> list[int]: ...
+def told(look: Look, /) -> list[dict[str, Any] | None]: ...
+def text(look: Look, /) -> str: ...
+def number_in(tensor: Tensor, /) -> float | None: ...
+def text_of(numbers: Sequence[float], /) -> str: ...
 
 class Settings: ...
 

@@ -5,7 +5,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _global_optimizer_post_hooks,
+    _global_optimizer_pre_hooks,
+)
 from torch.utils.hooks import RemovableHandle
 
 from meansquare.guarding import Guard
@@ -82,7 +87,8 @@ class FusedOptimizer(Optimizer):
         self._opt_called = True  # which schedulers want to know
         if torch.autograd.profiler._is_profiler_enabled:
             return self._profiled_step(closure)
-        if any(hooks_of(self)):
+        own = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+        if own or _global_optimizer_pre_hooks or _global_optimizer_post_hooks:
             return hooked_step(self, type(self)._step, closure)
         return self._step(closure)
 

@@ -20,12 +20,21 @@ from meansquare.watching.sampled import joined, nonfinite, picked
 Numbers = dict[str, Any]
 
 
+def number_of(t: Tensor) -> float | Tensor:
+    """That of a tensor with one; of a GPU's a copy there, for which nothing has to wait."""
+    number = None if cpu.native is None else cpu.native.number_in(t)
+    if number is not None:
+        return number
+    return t.item() if t.is_cpu else t.detach().clone()
+
+
 class Kind(NamedTuple):
     """What parameters have to have in common to be measured at once; csrc/module.cpp reads it."""
 
     divisor: Divisor | None
     correction: float
     rate: float
+    is_timed: bool  # another in every step
 
 
 class Before:
@@ -51,52 +60,45 @@ class Before:
         return torch.tensor(cpu.native.weights(self.held, i), dtype=torch.float64)
 
 
-def measured(optimizer: Optimizer, before: Before) -> list[Numbers | None]:
+def measured(optimizer: Optimizer, before: Before) -> Any:
     """The numbers of every parameter by what its weights were `before`, None where it has no
-    gradient: by the extension, and by NumPy of what that cannot read.
+    gradient: a Look of the extension's where that can read them all, else a list.
     """
-    # In one function: after a step of a model every other one has to come from memory first.
-    states: list[Any] = []
-    kinds: list[Any] = []
-    known = kind = keys = None
-    for group, p in before.rows:
-        state = optimizer.state.get(p, {})
-        if group is not known or keys != state.keys() or _is_timed(group):
-            known, keys = group, state.keys()
-            kind = _kind(group, state)
-        states.append(state)
-        kinds.append(kind)
-    scale = _loss_scale(optimizer)
-    if len(before.others) < len(kinds):
-        found: list[Any] = cpu.native.look(before.held, before.rows, states, kinds, scale)
-    else:
-        found = [None if p.grad is None else False for _, p in before.rows]
-    if False in found:
-        _measure_others(found, kinds, optimizer, before)
+    others: Sequence[int] = range(len(before.rows))
+    found: list[Numbers | None] = [None] * len(before.rows)
+    if len(before.others) < len(before.rows) and isinstance(optimizer.state, dict):
+        native, scale = cpu.native, _loss_scale(optimizer)
+        look = native.Look(before.held, before.rows, optimizer.state, _kind, scale)
+        others = native.elsewhere(look)
+        if not others:
+            return look
+        found = native.told(look)
+    _measure_others(found, others, optimizer, before)
     return found
 
 
-def _is_timed(group: Mapping[str, Any]) -> bool:
-    """Whether how it divides, or its rate, is another in every step."""
-    return bool("betas" in group or group.get("lr_decay") or group.get("bias_correction"))
+def told(numbers: Any) -> list[Numbers | None]:
+    """What was `measured`, as a list in any case."""
+    return numbers if isinstance(numbers, list) else cpu.native.told(numbers)
 
 
 def _kind(group: Mapping[str, Any], state: Mapping[str, Any]) -> Kind:
     how = divisor_of(group, state)
-    if not _is_timed(group):
-        return Kind(how, 1.0, float(group["lr"]))
-    return Kind(how, how.correction(steps_of(state)) if how else 1.0, rate_of(group, state))
+    if not ("betas" in group or group.get("lr_decay") or group.get("bias_correction")):
+        return Kind(how, 1.0, float(group["lr"]), False)
+    correction = how.correction(steps_of(state)) if how else 1.0
+    return Kind(how, correction, rate_of(group, state), True)
 
 
 def _measure_others(
-    found: list[Any], kinds: Sequence[Kind], optimizer: Optimizer, before: Before
+    found: list[Any], rows: Sequence[int], optimizer: Optimizer, before: Before
 ) -> None:
-    """Put the numbers in the place of every False."""
+    """Put the numbers of these rows in their places."""
     others = defaultdict(list)
-    for i, seen in enumerate(found):
-        if seen is False:
-            found[i] = None
-            others[kinds[i]].append(i)
+    for i in rows:
+        group, p = before.rows[i]
+        if p.grad is not None:
+            others[_kind(group, optimizer.state.get(p, {}))].append(i)
     for kind, indices in others.items():
         for i, seen in _of_kind(kind, indices, optimizer, before):
             found[i] = seen

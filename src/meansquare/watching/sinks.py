@@ -1,6 +1,5 @@
 """Where a watcher writes: JSON lines, TensorBoard, or whatever can be called."""
 
-import json
 import math
 import os
 import time
@@ -9,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Line = Mapping[str, Any]
+from meansquare.watching.lines import Compact, Line, text_of
+
 Sink = Callable[[Line], Any]
 TENSORBOARD = "tensorboard:"
 
@@ -29,10 +29,16 @@ class Guarded:
         self._sinks, self._told = sinks, set[int]()
         self.dropped = 0
 
-    def __call__(self, line: Line) -> None:
+    def __call__(self, line: Line | Compact) -> None:
+        told: Line | None = None
         for i, sink in enumerate(self._sinks):
             try:
-                sink(line)
+                if isinstance(sink, JsonLines):
+                    sink(line)
+                    continue
+                if told is None:
+                    told = line.told() if isinstance(line, Compact) else line
+                sink(told)
             except Exception as error:
                 self._tell(i, error)
 
@@ -111,20 +117,21 @@ HELD = 1.0  # seconds
 class JsonLines:
     """A file with a line for each thing told, whole lines only; it is made with the first one.
 
-    What is told at every look is written once a second at most, since a file takes longer than a
+    What is told at every look is written once a second at most, since that takes longer than the
     look; what happens seldom is written at once, with all before it.
     """
 
     def __init__(self, place: Path) -> None:
         self.place = place
         self._size = 0
-        self._held: list[bytes] = []
+        self._held: list[str | Compact] = []
         self._written = -math.inf
 
-    def __call__(self, line: Line) -> None:
-        self._held.append(_text(line))
-        often = line.get("kind") in ("look", "losses")
-        if not often or time.monotonic() - self._written >= HELD:
+    def __call__(self, line: Line | Compact) -> None:
+        # What another sink may change is put down at once.
+        self._held.append(line if isinstance(line, Compact) else text_of(line))
+        can_wait = isinstance(line, Compact) or line.get("kind") == "look"
+        if not can_wait or time.monotonic() - self._written >= HELD:
             self.close()
 
     def close(self) -> None:
@@ -133,7 +140,8 @@ class JsonLines:
         self._written = time.monotonic()
         if lines:
             try:
-                self._write(b"".join(lines))
+                texts = [line if isinstance(line, str) else line.text() for line in lines]
+                self._write("\n".join([*texts, ""]).encode())
             except OSError as why:
                 raise LostError(len(lines), why) from None
 
@@ -149,17 +157,6 @@ class JsonLines:
                 file.truncate(self._size)
                 raise
         self._size += len(text)
-
-
-_STRICT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-
-
-def _text(line: Line) -> bytes:
-    try:
-        text = _STRICT.encode(line)
-    except ValueError:  # few lines have a number that is not finite
-        text = _STRICT.encode(finite(line))
-    return f"{text}\n".encode()
 
 
 class TensorBoard:
@@ -216,14 +213,3 @@ class _events_in:  # noqa: N801 - a function that has to be closed
 
     def close(self) -> None:
         self._writer.close()
-
-
-def finite(value: Any) -> Any:
-    """The same with null for every number that is not finite, at any depth."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(part) for part in value]
-    return value

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from meansquare.settings import count, optional, shown, told_by
-from meansquare.watching.measuring import Before, measured
+from meansquare.watching.lines import Look, Losses
+from meansquare.watching.measuring import Before, measured, number_of, told
 from meansquare.watching.sharpness import Loss, Sharpness, sharpness
 from meansquare.watching.sinks import Guarded, sinks_of
 
@@ -83,8 +84,9 @@ class Watcher:
         self._before: Before | None = None
         self._began = time.perf_counter()
         self._names = _names(optimizer, model)
-        self._places = {id(p): i for i, p in enumerate(self._names)}
-        self._handles = [optimizer.register_step_pre_hook(self._before_step)]
+        self._ids = [id(p) for p in self._names]
+        self._after = optimizer.register_step_post_hook(self._after_step)
+        self._handles = [optimizer.register_step_pre_hook(self._before_step), self._after]
         self._guard = getattr(optimizer, "guard", None)
         if self._guard is not None:
             self._guard.listeners.append(self._tell_event)
@@ -100,8 +102,7 @@ class Watcher:
     def loss(self, value: Tensor | float) -> None:
         """Tell the loss of a step, once for each step; it is read when it is written."""
         if isinstance(value, Tensor):
-            own = value.detach()
-            value = own.item() if own.is_cpu else own.clone()
+            value = number_of(value)
         self._losses.append(value)
 
     def event(self, what: str, action: str = "", layers: Any = (), **values: float) -> None:
@@ -163,39 +164,37 @@ class Watcher:
             self._prepare(optimizer)
 
     def _prepare(self, optimizer: Optimizer) -> None:
-        """Hooks on to the end of this step if it is to be looked at, off from that of the last."""
-        for handle in self._handles[1:]:
-            handle.remove()
-        del self._handles[1:]
+        """The hook after a step is on while that is to be looked at, since it costs as well."""
+        hooks: Any = optimizer._optimizer_step_post_hooks
         past = self._step % self._every
         if past == 0:
             self._before = Before(optimizer, self._sample)
-            handle = optimizer.register_step_post_hook(self._after_step)
+            hooks[self._after.id] = self._after_step
             # Before the others, which may set back what the step had (Prodigy does its rate).
-            hooks: Any = optimizer._optimizer_step_post_hooks
-            hooks.move_to_end(handle.id, last=False)
-            self._handles.append(handle)
+            hooks.move_to_end(self._after.id, last=False)
+        else:
+            hooks.pop(self._after.id, None)
         self._due = self._step + (1 if past == 0 else self._every - past)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self._before is not None:
-            self._look(optimizer, self._before)
-            self._before = None
-
-    def _look(self, optimizer: Optimizer, before: Before) -> None:
+        before, self._before = self._before, None
+        if before is None:
+            return
         self._write_losses()
-        tensors: list[Any] = [None] * len(self._places)
-        for (_, p), numbers in zip(before.rows, measured(optimizer, before), strict=True):
-            if (place := self._places.get(id(p))) is not None:
-                tensors[place] = numbers
-        line = {"kind": "look", "step": self._step, "seconds": time.perf_counter() - self._began}
-        rates = [float(group["lr"]) for group in optimizer.param_groups]
-        self._sinks({**line, "lr": rates, "tensors": tensors})
+        numbers = measured(optimizer, before)
+        seconds = time.perf_counter() - self._began
+        rates = tuple([float(group["lr"]) for group in optimizer.param_groups])
+        if not isinstance(numbers, list) and self._ids == [id(p) for _, p in before.rows]:
+            self._sinks(Look(self._step, seconds, rates, numbers))
+            return
+        places = dict(zip((id(p) for _, p in before.rows), told(numbers), strict=True))
+        line = {"kind": "look", "step": self._step, "seconds": seconds, "lr": [*rates]}
+        self._sinks({**line, "tensors": [places.get(own) for own in self._ids]})
 
     def _write_losses(self) -> None:
         if self._losses:
-            values = [float(loss) for loss in self._losses]
-            self._sinks({"kind": "losses", "first": self._counted + 1, "values": values})
+            values = tuple([float(loss) for loss in self._losses])
+            self._sinks(Losses(self._counted + 1, values))
             self._counted += len(values)
             self._losses = []
 
