@@ -2,6 +2,7 @@
 
 python benchmarks/watch.py            on the CPU
 python benchmarks/watch.py --gpu      on a GPU
+python benchmarks/watch.py --torch    of torch.optim.RMSprop, which has no guards
 
 One model is trained in turn plain, plain again, watched (to a file, as is usual, at every=50) and
 watched with its losses told, a copy of it with each guard. Ten steps are let pass after each change
@@ -16,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +68,20 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def trainer(make: Callable[[], nn.Module], x: Tensor, guard: Guard | None = None) -> Any:
+def trainer(make: Callable[[], nn.Module], x: Tensor, rule: Callable[..., Any]) -> Any:
     """An optimizer, and what trains its model for so many steps."""
     torch.manual_seed(0)
     model = make().to(x.device)
-    optimizer = RMSProp(model.parameters(), lr=1e-4, guard=guard)
+    optimizer = rule(model.parameters(), lr=1e-4)
+    guard = getattr(optimizer, "guard", None)
 
     def run(steps: int, tell: Callable[[Tensor], None] | None = None) -> None:
         for _ in range(steps):
             optimizer.zero_grad()
             loss = model(x).square().mean()
             loss.backward()
-            if optimizer.guard:
-                optimizer.guard.saw(loss)
+            if guard:
+                guard.saw(loss)
             optimizer.step()
             if tell:
                 tell(loss)
@@ -100,17 +103,19 @@ def seconds(run: Callable[..., None], steps: int, watcher: Watcher | None, tells
 
 
 def measure(
-    make: Callable[[], nn.Module], x: Tensor, rounds: int, steps: int
+    make: Callable[[], nn.Module], x: Tensor, rule: Callable[..., Any], rounds: int, steps: int
 ) -> dict[str, list[float]]:
     """The times of a step in each arm, by rounds."""
-    optimizer, plain = trainer(make, x)
-    _, guarded = trainer(make, x, Guard(clip=10.0))
-    _, rolled = trainer(make, x, Guard(spike="rollback"))
-    times: dict[str, list[float]] = {one: [] for one in ARMS}
-    runs = dict(zip(ARMS, (*[plain] * 4, guarded, rolled), strict=True))
+    optimizer, plain = trainer(make, x, rule)
+    runs: dict[str, Callable[..., None]] = {one: plain for one in ARMS[:4]}
+    if rule is RMSProp:
+        guards = Guard(clip=10.0), Guard(spike="rollback")
+        for one, guard in zip(ARMS[4:], guards, strict=True):
+            runs[one] = trainer(make, x, partial(rule, guard=guard))[1]
+    times: dict[str, list[float]] = {one: [] for one in runs}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
-            for one in random.sample(ARMS, len(ARMS)):
+            for one in random.sample([*runs], len(runs)):
                 file = Path(folder) / "watch.jsonl"
                 is_watched = one in ("watched", "with losses")
                 watcher = watch(optimizer, EVERY, to=file) if is_watched else None
@@ -121,17 +126,22 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--torch", action="store_true")
     parser.add_argument("--rounds", type=int, default=24)
     asked = parser.parse_args()
-    print(f"| model | step | {' | '.join(ARMS[1:])} |")
-    print(f"| --- |{' --- |' * len(ARMS)}")
+    rule = torch.optim.RMSprop if asked.torch else RMSProp
+    arms = ARMS[:4] if asked.torch else ARMS
+    print(f"| model | step | {' | '.join(arms[1:])} |")
+    print(f"| --- |{' --- |' * len(arms)}")
     for name, (make, shape) in MODELS.items():
         slow = "LSTM" in name or "transformer" in name
         x = torch.randn(shape, device="cuda" if asked.gpu else "cpu")
-        rounds, steps = (max(2, asked.rounds // 4), EVERY) if slow else (4 * asked.rounds, 8 * EVERY)
-        times = measure(make, x, rounds, steps)
+        rounds, steps = (
+            (max(2, asked.rounds // 4), EVERY) if slow else (4 * asked.rounds, 8 * EVERY)
+        )
+        times = measure(make, x, rule, rounds, steps)
         step = statistics.median(times["plain"])
-        cells = [f"{100 * (_ratio(times[one], times['plain']) - 1):+.1f} %" for one in ARMS[1:]]
+        cells = [f"{100 * (_ratio(times[one], times['plain']) - 1):+.1f} %" for one in arms[1:]]
         print(f"| {name} | {1e3 * step:.2f} ms | {' | '.join(cells)} |", flush=True)
 
 

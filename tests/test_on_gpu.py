@@ -67,6 +67,25 @@ def test_what_is_measured_is_what_the_cpu_measures():
             assert there[name] == pytest.approx(value, rel=CLOSE), name
 
 
+def test_tensors_of_several_dtypes_and_what_is_not_finite_are_told_as_on_the_cpu():
+    dtypes = torch.float32, torch.bfloat16, torch.float64, torch.complex64
+    told = {}
+    for device in ("cpu", "cuda"):
+        params = [nn.Parameter(torch.ones(40, 5, dtype=dtype, device=device)) for dtype in dtypes]
+        params.append(nn.Parameter(torch.ones(0, device=device)))
+        optimizer, lines = torch.optim.RMSprop(params, lr=0.1), []
+        watch(optimizer, every=1, to=lines.append, sample=50)
+        for p in params:
+            p.grad = torch.ones_like(p)
+        params[1].grad[3, 3] = math.nan
+        optimizer.step()
+        told[device] = lines[1]["tensors"]
+    assert [seen and seen["nonfinite"] for seen in told["cuda"]] == [0, 3, 0, 0, None]
+    for here, there in zip(*told.values(), strict=True):
+        for name, value in (here or {}).items():
+            assert there[name] == pytest.approx(value, rel=CLOSE, nan_ok=True), name
+
+
 def test_a_broken_step_is_skipped_and_a_rollback_sets_the_gpus_random_state_back():
     model = network("cuda")
     optimizer = RMSProp(model.parameters(), lr=0.01, guard=Guard())

@@ -132,7 +132,8 @@ def test_what_is_not_finite_is_counted_in_all_of_a_tensor(t):
     dense = t.to_dense() if t.layout != torch.strided else t
     real = torch.view_as_real(dense) if dense.is_complex() else dense
     expected = sum(not math.isfinite(x) for x in real.flatten().tolist())
-    assert nonfinite(t) == expected
+    assert nonfinite([t, torch.ones(2), t]) == [expected, 0, expected]
+    assert nonfinite([]) == []
 
 
 def looked_at(optimizer, p, gradient):

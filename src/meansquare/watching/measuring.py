@@ -4,6 +4,7 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from meansquare.kernels import cpu
 from meansquare.optimizers.fused import FusedOptimizer
 from meansquare.watching.divisor import Divisor, divisor_of, rate_of, steps_of
 from meansquare.watching.probes import PROBES, Seen
-from meansquare.watching.sampled import joined, nonfinite, picked
+from meansquare.watching.sampled import copies, joined, nonfinite, picked
 
 Numbers = dict[str, Any]
 
@@ -49,10 +50,10 @@ class Before:
         if cpu.native is not None:
             self.held = cpu.native.Before(self.rows, most or sys.maxsize)
             others = cpu.native.not_taken(self.held)
-        self.others = {i: self._copy(i) for i in others} if others else {}
-
-    def _copy(self, i: int) -> Tensor:
-        return picked(self.rows[i][1].detach(), self.most).clone()
+        self.others: dict[int, Tensor] = {}
+        if others:
+            weights = [picked(self.rows[i][1].detach(), most) for i in others]
+            self.others = dict(zip(others, copies(weights), strict=True))
 
     def of(self, i: int) -> Tensor:
         if i in self.others:
@@ -133,13 +134,14 @@ def _of_kind(
         columns = {name: probe(seen) for name, probe in PROBES.items()}
         finite = math.isfinite(whole.sum())
     told = _is_all(params, lengths) if finite else [False] * len(params)
-    counts = [
-        _count(p, optimizer.state.get(p, {}), buffers, all_of)
+    unread = [
+        _unread(p, optimizer.state.get(p, {}), buffers, all_of)
         for p, all_of in zip(params, told, strict=True)
     ]
-    for at, (i, count) in enumerate(zip(weights, counts, strict=True)):
+    counts = iter(nonfinite([t for tensors in unread for t in tensors]))
+    for at, (i, tensors) in enumerate(zip(weights, unread, strict=True)):
         own = {name: column and column[at] for name, column in columns.items()}
-        yield i, own | {"nonfinite": count}
+        yield i, own | {"nonfinite": sum(islice(counts, len(tensors)))}
 
 
 def _is_all(params: Sequence[Tensor], lengths: Any) -> list[bool]:
@@ -147,14 +149,14 @@ def _is_all(params: Sequence[Tensor], lengths: Any) -> list[bool]:
     return [n >= p.numel() * (1 + p.is_complex()) for p, n in zip(params, lengths, strict=True)]
 
 
-def _count(p: Tensor, state: Mapping[str, Any], read: Sequence[str], is_known: bool) -> int:
-    """How many numbers of a parameter, its gradient and its state are not finite; `is_known` tells
-    that those are finite which the probes read, and `read` which buffers are among them.
+def _unread(p: Tensor, state: Mapping[str, Any], read: Sequence[str], is_known: bool) -> list[Any]:
+    """In which tensors there may be what is not finite: of the parameter, its gradient and its
+    state; `is_known` tells that those are finite which the probes read, and `read` which buffers
+    are among them.
     """
     known = ("step", *read) if is_known else ("step",)
     tensors = [state[name] for name in state if name not in known and _is_buffer(state[name])]
-    tensors += [] if is_known else [t for t in (p, p.grad) if t is not None]
-    return sum(map(nonfinite, tensors))
+    return tensors + ([] if is_known else [t for t in (p, p.grad) if t is not None])
 
 
 def _is_buffer(value: Any) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors
 from torch.nn import Parameter
 
 from meansquare.watching.divisor import real
@@ -42,11 +41,21 @@ def joined(tensors: Sequence[Tensor]) -> np.ndarray:
     """Tensors one behind the other, flat, as float64, in memory of its own; one transfer."""
     if len({t.device for t in tensors}) > 1:
         tensors = [t.cpu() for t in tensors]
-    elif tensors[0].device.type != "cpu":
-        tensors = [_flatten_dense_tensors([*tensors]).cpu()]
+    elif not tensors[0].is_cpu:
+        tensors = [torch.cat([t.reshape(-1) for t in tensors]).cpu()]
     # By NumPy: torch would wake its threads, which take longer than all of this.
     arrays = [_array(t).reshape(-1) for t in tensors]
     return np.concatenate(arrays, dtype=np.float64, casting="same_kind")
+
+
+def copies(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Flat copies of tensors; on a GPU by one call, since it takes longer to ask for one than to
+    make it.
+    """
+    if len({(t.device, t.dtype) for t in tensors}) == 1 and not tensors[0].is_cpu:
+        whole = torch.cat([t.reshape(-1) for t in tensors])
+        return whole.split([t.numel() for t in tensors])
+    return [t.clone().reshape(-1) for t in tensors]
 
 
 def _array(t: Tensor) -> np.ndarray:
@@ -59,8 +68,16 @@ def dense(t: Tensor) -> Tensor:
     return t if t.layout == torch.strided else t.to_dense()
 
 
-def nonfinite(t: Tensor) -> int:
-    """How many elements of a tensor are NaN or infinite."""
-    own = real(dense(t))
-    # A sum is finite where its parts are (nearly always), and as fast as reading.
-    return 0 if math.isfinite(own.sum()) else int(own.numel() - own.isfinite().sum())
+def nonfinite(tensors: Sequence[Tensor]) -> list[int]:
+    """How many elements of each tensor are NaN or infinite."""
+    own = [real(dense(t)) for t in tensors]
+    counts = [0] * len(own)
+    some = [i for i, t in enumerate(own) if t.numel()]
+    if some:
+        # The largest is finite where all are (nearly always): one transfer from a GPU for all.
+        largest = torch._foreach_norm(  # pyright: ignore[reportPrivateImportUsage]
+            [own[i] for i in some], math.inf
+        )
+        for i, is_fine in zip(some, np.isfinite(joined(largest)), strict=True):
+            counts[i] = 0 if is_fine else int(own[i].numel() - own[i].isfinite().sum())
+    return counts
