@@ -107,7 +107,7 @@ def measure(
 ) -> dict[str, list[float]]:
     """The times of a step in each arm, by rounds."""
     optimizer, plain = trainer(make, x, rule)
-    runs: dict[str, Callable[..., None]] = {one: plain for one in ARMS[:4]}
+    runs: dict[str, Callable[..., None]] = dict.fromkeys(ARMS[:4], plain)
     if rule is RMSProp:
         guards = Guard(clip=10.0), Guard(spike="rollback")
         for one, guard in zip(ARMS[4:], guards, strict=True):

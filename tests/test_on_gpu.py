@@ -67,6 +67,18 @@ def test_what_is_measured_is_what_the_cpu_measures():
             assert there[name] == pytest.approx(value, rel=CLOSE), name
 
 
+def test_losses_are_what_they_were_when_they_were_told_wherever_they_lie():
+    optimizer, lines = RMSProp([nn.Parameter(torch.ones(2))]), []
+    with watch(optimizer, to=lines.append) as watcher:
+        loss = torch.ones((), device="cuda", dtype=torch.float64)
+        for value in (loss, 0.5, loss.bfloat16(), torch.ones(1), loss):
+            watcher.loss(value)
+            loss *= 3
+        with pytest.raises(RuntimeError, match="scalar"):
+            watcher.loss(torch.ones(2, device="cuda"))
+    assert lines[1]["values"] == [1.0, 0.5, 1.0, 1.0, 81.0]
+
+
 def test_tensors_of_several_dtypes_and_what_is_not_finite_are_told_as_on_the_cpu():
     dtypes = torch.float32, torch.bfloat16, torch.float64, torch.complex64
     told = {}

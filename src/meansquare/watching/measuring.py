@@ -26,7 +26,16 @@ def number_of(t: Tensor) -> float | Tensor:
     number = None if cpu.native is None else cpu.native.number_in(t)
     if number is not None:
         return number
-    return t.item() if t.is_cpu else t.detach().clone()
+    return t.item() if t.is_cpu or type(t) is not Tensor or t.numel() != 1 else t.detach().clone()
+
+
+def numbers_of(values: Sequence[Any]) -> tuple[float, ...]:
+    """Numbers, of which those that lie on a GPU are fetched at once."""
+    there = [value for value in values if isinstance(value, Tensor)]
+    if not there:
+        return tuple([float(value) for value in values])
+    fetched = iter(joined(there).tolist())
+    return tuple(next(fetched) if isinstance(v, Tensor) else float(v) for v in values)
 
 
 class Kind(NamedTuple):

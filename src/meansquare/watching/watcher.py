@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from meansquare.settings import count, optional, shown, told_by
 from meansquare.watching.lines import Look, Losses
-from meansquare.watching.measuring import Before, measured, number_of, told
+from meansquare.watching.measuring import Before, measured, number_of, numbers_of, told
 from meansquare.watching.sharpness import Loss, Sharpness, sharpness
 from meansquare.watching.sinks import Guarded, sinks_of
 
@@ -193,7 +193,7 @@ class Watcher:
 
     def _write_losses(self) -> None:
         if self._losses:
-            values = tuple([float(loss) for loss in self._losses])
+            values = numbers_of(self._losses)
             self._sinks(Losses(self._counted + 1, values))
             self._counted += len(values)
             self._losses = []
