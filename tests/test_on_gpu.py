@@ -74,7 +74,7 @@ def test_losses_are_what_they_were_when_they_were_told_wherever_they_lie():
         for value in (loss, 0.5, loss.bfloat16(), torch.ones(1), loss):
             watcher.loss(value)
             loss *= 3
-        with pytest.raises(RuntimeError, match="scalar"):
+        with pytest.raises(RuntimeError, match="Scalar"):
             watcher.loss(torch.ones(2, device="cuda"))
     assert lines[1]["values"] == [1.0, 0.5, 1.0, 1.0, 81.0]
 
