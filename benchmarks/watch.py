@@ -6,7 +6,7 @@ python benchmarks/watch.py --torch    of torch.optim.RMSprop, which has no guard
 
 One model is trained in turn plain, plain again, watched (to a file, as is usual, at every=50) and
 watched with its losses told, a copy of it with each guard. Ten steps are let pass after each change
-and 50 timed (400 of a small model, in 16 times as many rounds), one in 50 of which is looked at,
+and 50 timed (1000 of a small model, in 8 times as many rounds), one in 50 of which is looked at,
 with the writing of the file. Medians over the rounds of the ratios to the plain arm in the same
 round.
 """
@@ -137,7 +137,7 @@ def main() -> None:
         slow = "LSTM" in name or "transformer" in name
         x = torch.randn(shape, device="cuda" if asked.gpu else "cpu")
         rounds, steps = (
-            (max(2, asked.rounds // 4), EVERY) if slow else (4 * asked.rounds, 8 * EVERY)
+            (max(2, asked.rounds // 4), EVERY) if slow else (2 * asked.rounds, 20 * EVERY)
         )
         times = measure(make, x, rule, rounds, steps)
         step = statistics.median(times["plain"])

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from meansquare.kernels import cpu
 
-Line = Mapping[str, Any]
+Line = dict[str, Any]
 
 
 class Look(NamedTuple):

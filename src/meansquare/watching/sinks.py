@@ -37,7 +37,7 @@ class Guarded:
                     sink(line)
                     continue
                 if told is None:
-                    told = line.told() if isinstance(line, Compact) else line
+                    told = line if isinstance(line, dict) else line.told()
                 sink(told)
             except Exception as error:
                 self._tell(i, error)
@@ -129,8 +129,8 @@ class JsonLines:
 
     def __call__(self, line: Line | Compact) -> None:
         # What another sink may change is put down at once.
-        self._held.append(line if isinstance(line, Compact) else text_of(line))
-        can_wait = isinstance(line, Compact) or line.get("kind") == "look"
+        self._held.append(text_of(line) if isinstance(line, dict) else line)
+        can_wait = not isinstance(line, dict) or line.get("kind") == "look"
         if not can_wait or time.monotonic() - self._written >= HELD:
             self.close()
 

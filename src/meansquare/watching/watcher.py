@@ -3,6 +3,7 @@
 import atexit
 import time
 import weakref
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -79,14 +80,15 @@ class Watcher:
         self._end.atexit = False  # then `remove` has its turn
         self._every, self._sample = every, sample
         self._optimizer = weakref.ref(optimizer)  # a hook that holds it would keep it alive
-        self._step = self._counted = self._due = 0
+        self._counted = 0
         self._losses: list[Any] = []
         self._before: Before | None = None
         self._began = time.perf_counter()
         self._names = _names(optimizer, model)
         self._ids = [id(p) for p in self._names]
         self._after = optimizer.register_step_post_hook(self._after_step)
-        self._handles = [optimizer.register_step_pre_hook(self._before_step), self._after]
+        before_step, self._steps = _counting(self._prepare)
+        self._handles = [optimizer.register_step_pre_hook(before_step), self._after]
         self._guard = getattr(optimizer, "guard", None)
         if self._guard is not None:
             self._guard.listeners.append(self._tell_event)
@@ -158,23 +160,24 @@ class Watcher:
             "made_by": {"meansquare": _version(), "torch": str(torch.__version__)},
         }
 
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._step += 1
-        if self._step >= self._due:
-            self._prepare(optimizer)
+    @property
+    def _step(self) -> int:
+        return self._steps()
 
-    def _prepare(self, optimizer: Optimizer) -> None:
-        """The hook after a step is on while that is to be looked at, since it costs as well."""
+    def _prepare(self, optimizer: Optimizer, step: int) -> int:
+        """The hook after a step is on while that is to be looked at, since it costs as well; the
+        step before which there is something to do again.
+        """
         hooks: Any = optimizer._optimizer_step_post_hooks
-        past = self._step % self._every
-        if past == 0:
-            self._before = Before(optimizer, self._sample)
-            hooks[self._after.id] = self._after_step
-            # Before the others, which may set back what the step had (Prodigy does its rate).
-            hooks.move_to_end(self._after.id, last=False)
-        else:
+        past = step % self._every
+        if past > 0:
             hooks.pop(self._after.id, None)
-        self._due = self._step + (1 if past == 0 else self._every - past)
+            return step + self._every - past
+        self._before = Before(optimizer, self._sample)
+        hooks[self._after.id] = self._after_step
+        # Before the others, which may set back what the step had (Prodigy does its rate).
+        hooks.move_to_end(self._after.id, last=False)
+        return step + 1
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         before, self._before = self._before, None
@@ -201,6 +204,21 @@ class Watcher:
     def _tell_event(self, event: Any) -> None:
         """Write what the optimizer's guard did; the step is the one that this watcher counts."""
         self._sinks({"kind": "event", "step": self._step, **event.told()})
+
+
+def _counting(prepare: Callable[[Optimizer, int], int]) -> tuple[Any, Callable[[], int]]:
+    """A hook that counts steps, and calls `prepare` before that which it named; and their number.
+    It has no object, whose attributes would have to come from memory in every step.
+    """
+    step = due = 0
+
+    def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        nonlocal step, due
+        step += 1
+        if step >= due:
+            due = prepare(optimizer, step)
+
+    return hook, lambda: step
 
 
 def _names(optimizer: Optimizer, model: nn.Module | None) -> dict[Tensor, str]:
