@@ -21,12 +21,12 @@ from meansquare.watching.sampled import copies, joined, nonfinite, picked
 Numbers = dict[str, Any]
 
 
-def number_of(t: Tensor) -> float | Tensor:
+def number_of(x: Tensor | float) -> float | Tensor:
     """That of a tensor with one; of a GPU's a copy there, for which nothing has to wait."""
-    number = None if cpu.native is None else cpu.native.number_in(t)
-    if number is not None:
-        return number
-    return t.item() if t.is_cpu or type(t) is not Tensor or t.numel() != 1 else t.detach().clone()
+    number = None if cpu.native is None else cpu.native.number_in(x)
+    if number is not None or not isinstance(x, Tensor):
+        return x if number is None else number
+    return x.item() if x.is_cpu or type(x) is not Tensor or x.numel() != 1 else x.detach().clone()
 
 
 def numbers_of(values: Sequence[Any]) -> tuple[float, ...]:

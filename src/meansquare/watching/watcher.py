@@ -103,9 +103,7 @@ class Watcher:
 
     def loss(self, value: Tensor | float) -> None:
         """Tell the loss of a step, once for each step; it is read when it is written."""
-        if isinstance(value, Tensor):
-            value = number_of(value)
-        self._losses.append(value)
+        self._losses.append(number_of(value))
 
     def event(self, what: str, action: str = "", layers: Any = (), **values: float) -> None:
         """Write that something happened at this step."""
