@@ -187,7 +187,7 @@ def test_a_file_has_what_a_function_is_told(tmp_path):
 
 def test_what_another_sink_does_to_a_line_is_not_in_the_file(tmp_path):
     optimizer = RMSProp(network().parameters())
-    watcher = watch(optimizer, every=1, to=[tmp_path / "w.jsonl", dict.clear])
+    watcher = watch(optimizer, every=1, to=[dict.clear, tmp_path / "w.jsonl", dict.clear])
     watcher.event("seen")
     assert [line.get("what") for line in read(watcher.path)] == [None, "seen"]
 

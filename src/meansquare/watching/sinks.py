@@ -89,6 +89,7 @@ def sinks_of(to: Any) -> tuple[list[Sink], Path | None]:
                 "watch: to must be a path, 'tensorboard:FOLDER', a SummaryWriter or a function, "
                 f"got {type(one).__name__}"
             )
+    made.sort(key=lambda sink: not isinstance(sink, JsonLines))  # others may change what they get
     return made, path
 
 
