@@ -108,6 +108,7 @@ PyObject* dict_of(const Numbers& numbers) {
     return fine ? std::exchange(dict.object, nullptr) : nullptr;
 }
 
+// As strict JSON: null for what is not told and what is not finite.
 void append(std::string& text, double number, bool is_told = true) {
     if (!is_told || !std::isfinite(number)) {
         text += "null";

@@ -12,7 +12,7 @@ Line = dict[str, Any]
 
 class Look(NamedTuple):
     """A look at all parameters that the extension has measured. As nobody can change it, it may be
-    written later, when that takes a tenth of the time: many at once.
+    written later, many at once, which takes less time.
     """
 
     step: int
