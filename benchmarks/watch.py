@@ -5,10 +5,12 @@ python benchmarks/watch.py --gpu      on a GPU
 python benchmarks/watch.py --torch    of torch.optim.RMSprop, which has no guards
 
 One model is trained in turn plain, plain again, watched (to a file, as is usual, at every=50) and
-watched with its losses told, a copy of it with each guard. Ten steps are let pass after each change
-and 50 timed (1000 of a small model, in 8 times as many rounds), with the writing of the file. A
-large model is watched at every=5 and a tenth of what that costs is told: at 50 it is far below the
-noise. Medians over the rounds of the ratios to the plain arm in the same round.
+watched with its losses told, and a copy of it with each guard: 5 steps of each (49 on a GPU) in an
+order of chance, 200 times a round, so that a machine that is now fast and now slow is so for all.
+After each change 2 steps are let pass. The watchers live all the time and write their files once a
+second. A large model is watched at every=5, and a tenth of what that costs is told: at 50 it is far
+below the noise. Medians over the rounds of the ratios to the plain arm in the same round, and
+between what they lie, with 95 %.
 """
 
 import argparse
@@ -22,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import quantile_test
 from torch import Tensor, nn
 
 from meansquare import Guard, RMSProp, watch
 from meansquare.watching.watcher import Watcher
 
 EVERY, OFTEN = 50, 5
+PASSED = 2
 WATCHED = ("watched", "with losses")
 ARMS = ("plain", "plain again", "watched", "with losses", "guarded", "guarded, rollback")
 
@@ -92,35 +96,68 @@ def trainer(make: Callable[[], nn.Module], x: Tensor, rule: Callable[..., Any]) 
     return optimizer, run
 
 
-def seconds(run: Callable[..., None], steps: int, watcher: Watcher | None, tells: bool) -> float:
-    """Of a step."""
-    tell = watcher.loss if watcher and tells else None
-    run(10, tell)
-    began = time.perf_counter()
-    run(steps, tell)
-    if watcher:
-        watcher.remove()
-    return (time.perf_counter() - began) / steps
+class Arm:
+    """Steps of a trainer with only the hooks that were put on its optimizer for this arm."""
+
+    def __init__(self, optimizer: Any, run: Callable[..., None], watcher: Watcher | None) -> None:
+        self._hooks = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+        self._own = [hooks.copy() for hooks in self._hooks]
+        self._run = run
+        self._leave()
+        self.watcher = watcher
+
+    def seconds(self, steps: int) -> float:
+        for hooks, own in zip(self._hooks, self._own, strict=True):
+            hooks.update(own)
+        self._run(PASSED)
+        began = time.perf_counter()
+        self._run(steps)
+        took = time.perf_counter() - began
+        self._leave()
+        return took
+
+    def _leave(self) -> None:
+        self._own = [hooks.copy() for hooks in self._hooks]
+        for hooks in self._hooks:
+            hooks.clear()
+
+
+def arms_of(
+    make: Callable[[], nn.Module], x: Tensor, rule: Callable[..., Any], every: int, folder: Path
+) -> dict[str, Arm]:
+    optimizer, run = trainer(make, x, rule)
+    arms = {one: Arm(optimizer, run, None) for one in ARMS[:2]}
+    for one in WATCHED:
+        watcher = watch(optimizer, every, to=folder / f"{one}.jsonl")
+        own = partial(run, tell=watcher.loss) if one == WATCHED[1] else run
+        arms[one] = Arm(optimizer, own, watcher)
+    if rule is RMSProp:
+        guards = Guard(clip=10.0), Guard(spike="rollback")
+        for one, guard in zip(ARMS[4:], guards, strict=True):
+            optimizer, run = trainer(make, x, partial(rule, guard=guard))
+            arms[one] = Arm(optimizer, run, None)
+    return arms
 
 
 def measure(
     make: Callable[[], nn.Module], x: Tensor, rule: Callable[..., Any], large: bool, rounds: int
 ) -> dict[str, list[float]]:
     """The times of a step in each arm, by rounds."""
-    every, steps, rounds = (OFTEN, 50, rounds) if large else (EVERY, 1000, 8 * rounds)
-    optimizer, plain = trainer(make, x, rule)
-    runs: dict[str, Callable[..., None]] = dict.fromkeys(ARMS[:4], plain)
-    if rule is RMSProp:
-        guards = Guard(clip=10.0), Guard(spike="rollback")
-        for one, guard in zip(ARMS[4:], guards, strict=True):
-            runs[one] = trainer(make, x, partial(rule, guard=guard))[1]
-    times: dict[str, list[float]] = {one: [] for one in runs}
+    every, turns = (OFTEN, 10) if large else (EVERY, 200)
+    steps = 49 if x.is_cuda else 5  # and those let pass: looks are at any of them in turn
     with tempfile.TemporaryDirectory() as folder:
+        arms = arms_of(make, x, rule, every, Path(folder))
+        times: dict[str, list[float]] = {one: [] for one in arms}
         for _ in range(rounds):
-            for one in random.sample([*runs], len(runs)):
-                file = Path(folder) / "watch.jsonl"
-                watcher = watch(optimizer, every, to=file) if one in WATCHED else None
-                times[one].append(seconds(runs[one], steps, watcher, one == WATCHED[1]))
+            took = dict.fromkeys(arms, 0.0)
+            for _ in range(turns):
+                for one in random.sample([*arms], len(arms)):
+                    took[one] += arms[one].seconds(steps) / (turns * steps)
+            for one, seconds in took.items():
+                times[one].append(seconds)
+        for arm in arms.values():
+            if arm.watcher:
+                arm.watcher.remove()
     return times
 
 
@@ -129,7 +166,7 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--torch", action="store_true")
     parser.add_argument("--only", default="", help="models whose name has this")
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=40, help="a tenth of large models")
     asked = parser.parse_args()
     rule = torch.optim.RMSprop if asked.torch else RMSProp
     arms = ARMS[1:4] if asked.torch else ARMS[1:]
@@ -140,17 +177,17 @@ def main() -> None:
             continue
         large = "LSTM" in name or "transformer" in name
         x = torch.randn(shape, device="cuda" if asked.gpu else "cpu")
-        times = measure(make, x, rule, large, asked.rounds)
+        rounds = max(asked.rounds // 10, 1) if large else asked.rounds
+        times = measure(make, x, rule, large, rounds)
         step = statistics.median(times["plain"])
-        more = {one: _ratio(times[one], times["plain"]) - 1 for one in arms}
-        if large:
-            more |= {one: more[one] * OFTEN / EVERY for one in WATCHED}
-        cells = [f"{100 * more[one]:+.1f} %" for one in arms]
+        cells = []
+        for one in arms:
+            scale = 100 * OFTEN / EVERY if large and one in WATCHED else 100
+            ratios = [own / plain for own, plain in zip(times[one], times["plain"], strict=True)]
+            low, high = quantile_test(ratios, q=1).confidence_interval()
+            more, low, high = (scale * (x - 1) for x in (statistics.median(ratios), low, high))
+            cells.append(f"{more:+.1f} % ({low:+.1f} to {high:+.1f})")
         print(f"| {name} | {1e3 * step:.2f} ms | {' | '.join(cells)} |", flush=True)
-
-
-def _ratio(own: list[float], plain: list[float]) -> float:
-    return statistics.median(one / other for one, other in zip(own, plain, strict=True))
 
 
 if __name__ == "__main__":

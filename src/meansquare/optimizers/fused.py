@@ -5,12 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import (
-    Optimizer,
-    ParamsT,
-    _global_optimizer_post_hooks,
-    _global_optimizer_pre_hooks,
-)
+from torch.optim.optimizer import Optimizer, ParamsT
 from torch.utils.hooks import RemovableHandle
 
 from meansquare.guarding import Guard
@@ -21,7 +16,7 @@ from meansquare.kernels.ranks import check_alike, on_any
 from meansquare.kernels.request import Request
 from meansquare.optimizers import traced
 from meansquare.optimizers.explained import explained
-from meansquare.optimizers.hooks import hooked_step, hooks_of, is_asked_for_state
+from meansquare.optimizers.hooks import Hooked, hooks_of, is_asked_for_state
 from meansquare.optimizers.in_backward import InBackward
 from meansquare.settings import STATE_FORMAT, shown, told_by
 from meansquare.state import STATE_DTYPES, check_kind, lacking, loaded
@@ -33,7 +28,7 @@ _NO_NORM = (
 _NO_GUARD = "guard must be None where parameters are stepped in backward"
 
 
-class FusedOptimizer(Optimizer):
+class FusedOptimizer(Hooked):
     """What the members of the family share: everything but their settings."""
 
     _step_supports_amp_scaling = True
@@ -79,24 +74,6 @@ class FusedOptimizer(Optimizer):
         if self._in_backward:
             self._in_backward |= self._attached(group["params"])
         self._traced.fill(self)
-
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Step every parameter that has a gradient; returns what the closure returned."""
-        if torch.compiler.is_compiling():
-            return self._traced_step(closure)
-        self._opt_called = True  # which schedulers want to know
-        if torch.autograd.profiler._is_profiler_enabled:
-            return self._profiled_step(closure)
-        own = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
-        if own or _global_optimizer_pre_hooks or _global_optimizer_post_hooks:
-            return hooked_step(self, type(self)._step, closure)
-        return self._step(closure)
-
-    # torch would put every step, watched or not, into a profiler's record, which takes longer than
-    # the step of a small model.
-    step.hooked = True  # type: ignore[attr-defined]
-    # Its schedulers would wrap the step to see whether it was called, where a graph breaks.
-    step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
