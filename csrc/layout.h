@@ -13,6 +13,7 @@ struct Placement {
     bool complex = false;
     int ndim = 0;
     const int64_t *shape = nullptr, *strides = nullptr;  // the tensor's own: valid until torch runs
+    bool is_alone = false;  // its storage is known to hold one number and nothing else
 
     bool same_shape(const Placement& other) const {
         return ndim == other.ndim && complex == other.complex &&

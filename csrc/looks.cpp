@@ -14,14 +14,14 @@ constexpr double QUANTILES[] = {0.05, 0.25, 0.5, 0.75, 0.95};
 static_assert(std::size(QUANTILES) == std::size(Numbers{}.rates));
 
 // Whether torch does not mark it lazily as negated, as only a view into complex numbers can be: such
-// a view has gaps, or one element. Runs Python where it might be one.
+// a view has gaps, or one element and another beside it. Runs Python where it might be one.
 bool shows_what_it_holds(PyObject* tensor, const Placement& at) {
     static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
     int64_t expected = 1;
     bool contiguous = true;
     for (int d = at.ndim - 1; d >= 0; expected *= at.shape[d--])
         contiguous = contiguous && (at.shape[d] == 1 || at.strides[d] == expected);
-    if (contiguous && expected != 1) return true;
+    if (at.is_alone || (contiguous && expected != 1)) return true;
     return Ref(PyObject_CallMethodNoArgs(tensor, is_neg)).object == Py_False;
 }
 

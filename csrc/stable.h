@@ -67,7 +67,7 @@ public:
             int64_t dim, *sizes, *strides;
             if (data_(handle, &data) || dim_(handle, &dim) || sizes_(handle, &sizes) || strides_(handle, &strides))
                 return {};
-            const Placement p{static_cast<char*>(data), kind.format, kind.complex, int(dim), sizes, strides};
+            Placement p{static_cast<char*>(data), kind.format, kind.complex, int(dim), sizes, strides};
             return lies_within_storage(handle, p) ? p : Placement{};
         }
         return {};
@@ -85,13 +85,14 @@ private:
     };
 
     // A storage can be cut under its tensor, which torch does not look at either.
-    bool lies_within_storage(void* handle, const Placement& p) const {
+    bool lies_within_storage(void* handle, Placement& p) const {
         int64_t bytes, first, last = 0;
         if (storage_size_(handle, &bytes) || storage_offset_(handle, &first)) return false;
         for (int d = 0; d < p.ndim; ++d) {
             if (p.shape[d] == 0) return true;
             last += (p.shape[d] - 1) * p.strides[d];
         }
+        p.is_alone = bytes == size_of(p.format);
         return (first + last + 1) * size_of(p.format) * (p.complex ? 2 : 1) <= bytes;
     }
 
