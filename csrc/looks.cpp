@@ -5,8 +5,6 @@
 #include <charconv>
 #include <cmath>
 
-#include "tensors.h"
-
 namespace {
 
 constexpr int64_t RANKED = 256;  // as meansquare.watching.probes has them
@@ -209,14 +207,14 @@ bool measure(const Picked& was, int64_t most, const Stepped& row, const Tensors&
 
 }  // namespace
 
-Before::Before(const std::vector<PyObject*>& tensors, int64_t most) : most_(most) {
-    for (PyObject* tensor : tensors) {
+Before::Before(std::vector<Member> members, int64_t most) : members_(std::move(members)), most_(most) {
+    for (size_t i = 0; i < size(); ++i) {
         Picked& weights = weights_.emplace_back();
-        if (!is_read_here(tensor)) {
+        if (!is_read_here(parameter(i))) {
             PyErr_Clear();
             continue;
         }
-        const Elements elements(reader().read(tensor));
+        const Elements elements(reader().read(parameter(i)));
         if (elements.count() > 0) weights = elements.pick(elements.spacing(most), true);
     }
 }

@@ -8,19 +8,30 @@
 
 #include "elements.h"
 #include "kernels.h"
+#include "tensors.h"
 
-// Weights of several tensors as they were before a step.
+// A parameter and its group.
+struct Member {
+    Ref group, parameter;
+};
+
+// Weights of several parameters as they were before a step.
 class Before {
 public:
-    // At most `most` weights of each, as meansquare.watching.sampled picks them; none of a tensor that
-    // cannot be read from here.
-    Before(const std::vector<PyObject*>& tensors, int64_t most);
+    Before(const Before&) = delete;
+    // At most `most` weights of each, as meansquare.watching.sampled picks them; none of a parameter
+    // that cannot be read from here.
+    Before(std::vector<Member> members, int64_t most);
+    size_t size() const { return members_.size(); }
+    PyObject* group(size_t i) const { return members_[i].group.object; }
+    PyObject* parameter(size_t i) const { return members_[i].parameter.object; }
     std::vector<size_t> not_taken() const;
     std::vector<double> of(size_t i) const;
     const Picked& at(size_t i) const { return weights_.at(i); }
     int64_t most() const { return most_; }
 
 private:
+    std::vector<Member> members_;
     int64_t most_;
     std::vector<Picked> weights_;
 };

@@ -9,10 +9,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "interpreter.h"
-#include "looks.h"
+#include "kinds.h"
 #include "plan.h"
-#include "settings.h"
 
 namespace nb = nanobind;
 
@@ -93,73 +91,6 @@ std::vector<std::string> rule_keys() {
     std::vector<std::string> keys;
     for (size_t i = 0; i < chosen->count; ++i) keys.emplace_back(chosen->kernels[i].key);
     return keys;
-}
-
-// Of meansquare.watching.measuring.Kind.
-Kind kind_of(nb::handle kind) {
-    const auto number = [](const nb::handle& x) { return nb::cast<double>(x); };
-    const nb::object divisor = kind[0];
-    if (divisor.is_none()) return {nullptr, nullptr, number(kind[2]), {1, 0, 0, Division::outside}};
-    const nb::object mean = divisor[1];
-    const double eps = number(divisor[3]);
-    const auto place = nb::cast<std::string>(divisor[4]);
-    Division division{number(kind[1]), eps, eps, place == "max" ? Division::max : Division::outside};
-    if (place == "inside") division.least = std::sqrt(eps), division.place = Division::inside;
-    return {nb::object(divisor[0]).ptr(), mean.is_none() ? nullptr : mean.ptr(), number(kind[2]), division};
-}
-
-// Whether two dicts have the very same keys in the same order.
-bool have_same_keys(PyObject* a, PyObject* b) {
-    PyObject *one, *other;
-    Py_ssize_t at = 0, beside = 0;
-    if (!a || !b || PyDict_GET_SIZE(a) != PyDict_GET_SIZE(b)) return false;
-    while (PyDict_Next(a, &at, &one, nullptr))
-        if (!PyDict_Next(b, &beside, &other, nullptr) || one != other) return false;
-    return true;
-}
-
-// Whether two states tell that they took as many steps.
-bool have_as_many_steps(PyObject* a, PyObject* b) {
-    static PyObject* const step = PyUnicode_InternFromString("step");
-    PyObject *one = PyDict_GetItem(a, step), *other = PyDict_GetItem(b, step);
-    if (!one || !other) return one == other;
-    const auto steps = number_in(one);
-    return steps && steps == number_in(other);
-}
-
-// What is looked at, and the Python objects that it refers to.
-struct Rows {
-    std::vector<Stepped> rows;
-    std::vector<nb::object> kept;
-};
-
-// Of rows (group, parameter); `kind` tells the Kind of a group and a state.
-Rows rows_of_look(const nb::list& parameters, const nb::dict& state, const nb::callable& kind) {
-    Rows all;
-    StateWalk walk(state.ptr());  // before any Python can change it
-    for (nb::handle row : parameters) {
-        const nb::object parameter = row[1];
-        PyObject* own = walk.of(parameter.ptr());
-        all.kept.push_back(own ? nb::borrow(own) : nb::dict());
-        all.rows.push_back({parameter.ptr(), PyDict_Check(all.kept.back().ptr()) ? all.kept.back().ptr() : nullptr, {}});
-    }
-    nb::object last, group;
-    for (size_t i = 0; i < all.rows.size(); ++i) {
-        Stepped& row = all.rows[i];
-        if (!row.state) continue;
-        const nb::object own = parameters[i][0];
-        PyObject* before = i > 0 && own.is(group) ? all.rows[i - 1].state : nullptr;
-        const bool is_same = have_same_keys(row.state, before);
-        if (!is_same || (nb::cast<bool>(last[3]) && !have_as_many_steps(row.state, before))) {
-            last = kind(own, nb::handle(row.state));
-            all.kept.push_back(last);
-            row.kind = kind_of(last);
-        } else {
-            row.kind = all.rows[i - 1].kind;
-        }
-        group = own;
-    }
-    return all;
 }
 
 std::vector<std::vector<std::pair<PyObject*, bool>>> rows_of(const nb::list& groups) {
@@ -260,16 +191,30 @@ NB_MODULE(_native, m) {
     });
     m.def("norm", [](const Plan& plan) { return plan.norm(); });
 
-    nb::class_<Before>(m, "Before").def("__init__", [](Before* self, const nb::list& rows, int64_t most) {
-        std::vector<PyObject*> parameters;
-        for (nb::handle row : rows) parameters.push_back(nb::object(row[1]).ptr());
-        new (self) Before(parameters, most);
+    nb::class_<Before>(m, "Before").def("__init__", [](Before* self, const nb::list& groups, int64_t most) {
+        std::vector<Member> members;
+        for (nb::handle group : groups)
+            for (nb::handle parameter : group["params"])
+                members.push_back({Ref(group.inc_ref().ptr()), Ref(parameter.inc_ref().ptr())});
+        new (self) Before(std::move(members), most);
     });
     m.def("not_taken", [](const Before& before) { return before.not_taken(); });
+    m.def("members", [](const Before& before) {
+        nb::list members;
+        for (size_t i = 0; i < before.size(); ++i)
+            members.append(nb::make_tuple(nb::handle(before.group(i)), nb::handle(before.parameter(i))));
+        return members;
+    });
     m.def("weights", [](const Before& before, size_t i) { return before.of(i); });
-    nb::class_<Look>(m, "Look").def("__init__", [](Look* self, const Before& before, const nb::list& parameters,
-                                                   const nb::dict& state, const nb::callable& kind, double scale) {
-        const Rows all = rows_of_look(parameters, state, kind);
+    m.def("are_those", [](const Before& before, const nb::list& parameters) {
+        bool same = parameters.size() == before.size();
+        for (size_t i = 0; same && i < before.size(); ++i) same = parameters[i].is(before.parameter(i));
+        return same;
+    });
+    nb::class_<Kinds>(m, "Kinds").def(nb::init<nb::callable, nb::tuple>());
+    nb::class_<Look>(m, "Look").def("__init__", [](Look* self, const Before& before, const nb::dict& state,
+                                                   Kinds& kinds, double scale) {
+        const Rows all = kinds.rows(before, state);
         new (self) Look(before, all.rows, scale, chosen->probe);
     });
     m.def("elsewhere", [](const Look& look) { return look.elsewhere(); });

@@ -24,6 +24,12 @@ def measured(optimizer, before):
     return told(measuring.measured(optimizer, before))
 
 
+def leave_to_numpy(before):
+    """What the extension has of it."""
+    before.others = {i: before.of(i) for i in range(len(before.rows))}
+    before.held = None
+
+
 def seen_of(tensors, rate, eps):
     """Tensors as (weights before, after, gradient, v) for each weight."""
     lengths = np.array([len(rows) for rows in tensors])
@@ -252,7 +258,7 @@ def test_the_extension_tells_what_numpy_tells(form, other, shape, kind, most, od
         optimizer.step()
     assert not before.others
     with_native = measured(optimizer, before)
-    before.others = {i: before.of(i) for i in range(3)}
+    leave_to_numpy(before)
     with_numpy = measured(optimizer, before)
     assert with_native[2] is with_numpy[2] is None
     for native, plain in zip(with_native[:2], with_numpy[:2], strict=True):
@@ -273,11 +279,75 @@ def test_parameters_of_one_group_may_have_taken_other_numbers_of_steps(kind):
         before = Before(optimizer, None)
         optimizer.step()
     with_native = measured(optimizer, before)
-    before.others = {i: before.of(i) for i in range(3)}
+    leave_to_numpy(before)
     for native, plain in zip(with_native, measured(optimizer, before), strict=True):
         assert alike(native["rate"], plain["rate"], CLOSE)
     rates = [seen["rate"] for seen in with_native]
     assert rates[0] != rates[1] == rates[2]
+
+
+@requires_native
+@pytest.mark.parametrize(
+    ("kind", "changed"),
+    [
+        ("RMSProp", {"lr": 0.3}),
+        ("RMSProp", {"lr": torch.tensor(0.3)}),
+        ("RMSProp", {"eps": 0.5}),
+        ("RMSProp", {"eps": 0.5, "eps_place": "inside"}),
+        ("centered", {"centered": False}),
+        ("AdaGrad", {"lr_decay": 0.5}),
+        ("Adam", {"betas": (0.5, 0.6)}),
+        ("AMSGrad", {"amsgrad": False}),
+    ],
+)
+def test_changed_settings_are_seen_at_the_next_look(kind, changed):
+    torch.manual_seed(0)
+    maker, _, options = MAKERS[kind]
+    params = [nn.Parameter(torch.randn(3)) for _ in range(3)]
+    optimizer = maker([{"params": params[:2]}, {"params": params[2:]}], lr=0.1, **options)
+    known = measuring.kinds()
+    rates = []
+    for change in ({}, {}, changed, {}):
+        optimizer.param_groups[0].update(change)
+        for p in params:
+            p.grad = torch.randn(3)
+        before = Before(optimizer, None)
+        optimizer.step()
+        seen = told(measuring.measured(optimizer, before, known))
+        rates.append([one["rate"] for one in seen])
+        leave_to_numpy(before)
+        for native, plain in zip(seen, measured(optimizer, before), strict=True):
+            assert alike(native["rate"], plain["rate"], CLOSE)
+    assert rates[0] != rates[1] != rates[2] != rates[3]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_settings_that_tell_the_kind_of_a_step_are_all_known(name, which):
+    read = set()
+
+    class Group(dict):
+        def get(self, name, default=None):
+            read.add(name)
+            return super().get(name, default)
+
+        def __getitem__(self, name):
+            read.add(name)
+            return super().__getitem__(name)
+
+        def __contains__(self, name):
+            read.add(name)
+            return super().__contains__(name)
+
+    p = nn.Parameter(torch.ones(2))
+    optimizer = MAKERS[name][which]([p], lr=0.1, **MAKERS[name][2])
+    looked_at(optimizer, p, [1.0, 1.0])
+    group = optimizer.param_groups[0]
+    changes = [{}, {"eps_place": "inside_with_momentum"}, {"bias_correction": True}]
+    for change in changes if "alpha" in group else [{}]:
+        measuring._kind(Group({**group, **change}), optimizer.state[p])
+    assert read
+    assert read <= {*measuring.SETTINGS}
 
 
 @requires_native

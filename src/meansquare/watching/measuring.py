@@ -4,6 +4,7 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ def numbers_of(values: Sequence[Any]) -> tuple[float, ...]:
 
 
 class Kind(NamedTuple):
-    """What parameters have to have in common to be measured at once; csrc/module.cpp reads it."""
+    """What parameters have to have in common to be measured at once; csrc/kinds.h reads it."""
 
     divisor: Divisor | None
     correction: float
@@ -49,20 +50,31 @@ class Kind(NamedTuple):
 
 class Before:
     """(At most `most` of) the weights of every parameter, as they are before a step: of plain
-    tensors on the CPU in the extension's memory.
+    tensors on the CPU in the extension's memory, which `held` is.
     """
 
     def __init__(self, optimizer: Optimizer, most: int | None) -> None:
         self.most = most
-        self.rows = [(group, p) for group in optimizer.param_groups for p in group["params"]]
-        others: Sequence[int] = range(len(self.rows))
-        if cpu.native is not None:
-            self.held = cpu.native.Before(self.rows, most or sys.maxsize)
-            others = cpu.native.not_taken(self.held)
         self.others: dict[int, Tensor] = {}
-        if others:
-            weights = [picked(self.rows[i][1].detach(), most) for i in others]
-            self.others = dict(zip(others, copies(weights), strict=True))
+        self.held: Any = None
+        if cpu.native is not None:
+            self.held = cpu.native.Before(optimizer.param_groups, most or sys.maxsize)
+            others = cpu.native.not_taken(self.held)
+            if not others:
+                return
+            self.rows = cpu.native.members(self.held)
+        else:
+            self.rows = [(group, p) for group in optimizer.param_groups for p in group["params"]]
+            others = range(len(self.rows))
+        weights = [picked(self.rows[i][1].detach(), most) for i in others]
+        self.others = dict(zip(others, copies(weights), strict=True))
+        if len(others) == len(self.rows):
+            self.held = None
+
+    @cached_property
+    def rows(self) -> list[tuple[dict[str, Any], Tensor]]:  # pyright: ignore
+        """The parameters, each after its group."""
+        return cpu.native.members(self.held)
 
     def of(self, i: int) -> Tensor:
         if i in self.others:
@@ -70,19 +82,27 @@ class Before:
         return torch.tensor(cpu.native.weights(self.held, i), dtype=torch.float64)
 
 
-def measured(optimizer: Optimizer, before: Before) -> Any:
+def kinds() -> Any:
+    """What the extension keeps from look to look of how parameters are stepped."""
+    return None if cpu.native is None else cpu.native.Kinds(_kind, SETTINGS)
+
+
+def measured(optimizer: Optimizer, before: Before, known: Any = None) -> Any:
     """The numbers of every parameter by what its weights were `before`, None where it has no
-    gradient: a Look of the extension's where that can read them all, else a list.
+    gradient: a Look of the extension's where that can read them all, else a list. `known` are
+    `kinds`.
     """
-    others: Sequence[int] = range(len(before.rows))
-    found: list[Numbers | None] = [None] * len(before.rows)
-    if len(before.others) < len(before.rows) and isinstance(optimizer.state, dict):
-        native, scale = cpu.native, _loss_scale(optimizer)
-        look = native.Look(before.held, before.rows, optimizer.state, _kind, scale)
-        others = native.elsewhere(look)
+    found: list[Numbers | None]
+    if before.held is None or not isinstance(optimizer.state, dict):
+        others: Sequence[int] = range(len(before.rows))
+        found = [None] * len(others)
+    else:
+        scale = _loss_scale(optimizer)
+        look = cpu.native.Look(before.held, optimizer.state, known or kinds(), scale)
+        others = cpu.native.elsewhere(look)
         if not others:
             return look
-        found = native.told(look)
+        found = cpu.native.told(look)
     _measure_others(found, others, optimizer, before)
     return found
 
@@ -90,6 +110,13 @@ def measured(optimizer: Optimizer, before: Before) -> Any:
 def told(numbers: Any) -> list[Numbers | None]:
     """What was `measured`, as a list in any case."""
     return numbers if isinstance(numbers, list) else cpu.native.told(numbers)
+
+
+# Which settings of a group `_kind` depends on.
+SETTINGS = (
+    "lr", "eps", "eps_place", "alpha", "betas", "amsgrad", "centered", "momentum",
+    "bias_correction", "lr_decay",
+)  # fmt: skip
 
 
 def _kind(group: Mapping[str, Any], state: Mapping[str, Any]) -> Kind:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from meansquare.kernels import cpu
 from meansquare.settings import count, optional, shown, told_by
 from meansquare.watching.lines import Look, Losses
-from meansquare.watching.measuring import Before, measured, number_of, numbers_of, told
+from meansquare.watching.measuring import Before, kinds, measured, number_of, numbers_of, told
 from meansquare.watching.sharpness import Loss, Sharpness, sharpness
 from meansquare.watching.sinks import Guarded, sinks_of
 
@@ -85,7 +86,8 @@ class Watcher:
         self._before: Before | None = None
         self._began = time.perf_counter()
         self._names = _names(optimizer, model)
-        self._ids = [id(p) for p in self._names]
+        self._params = [*self._names]
+        self._kinds = kinds()
         self._after = optimizer.register_step_post_hook(self._after_step)
         before_step, self._steps = _counting(self._prepare)
         self._handles = [optimizer.register_step_pre_hook(before_step), self._after]
@@ -182,15 +184,15 @@ class Watcher:
         if before is None:
             return
         self._write_losses()
-        numbers = measured(optimizer, before)
+        numbers = measured(optimizer, before, self._kinds)
         seconds = time.perf_counter() - self._began
         rates = tuple([float(group["lr"]) for group in optimizer.param_groups])
-        if not isinstance(numbers, list) and self._ids == [id(p) for _, p in before.rows]:
-            self._sinks(Look(self._step, seconds, rates, numbers))
+        if not isinstance(numbers, list) and cpu.native.are_those(before.held, self._params):
+            self._sinks(Look(self._steps(), seconds, rates, numbers))
             return
         places = dict(zip((id(p) for _, p in before.rows), told(numbers), strict=True))
         line = {"kind": "look", "step": self._step, "seconds": seconds, "lr": [*rates]}
-        self._sinks({**line, "tensors": [places.get(own) for own in self._ids]})
+        self._sinks({**line, "tensors": [places.get(id(p)) for p in self._params]})
 
     def _write_losses(self) -> None:
         if self._losses:
