@@ -15,7 +15,15 @@ from torch.optim import Optimizer
 from meansquare.kernels import cpu
 from meansquare.settings import count, optional, shown, told_by
 from meansquare.watching.lines import Look, Losses
-from meansquare.watching.measuring import Before, kinds, measured, number_of, numbers_of, told
+from meansquare.watching.measuring import (
+    Before,
+    kinds,
+    measured,
+    number_of,
+    numbers_of,
+    reader,
+    told,
+)
 from meansquare.watching.sharpness import Loss, Sharpness, sharpness
 from meansquare.watching.sinks import Guarded, sinks_of
 
@@ -83,6 +91,7 @@ class Watcher:
         self._optimizer = weakref.ref(optimizer)  # a hook that holds it would keep it alive
         self._counted = 0
         self._losses: list[Any] = []
+        self._read = reader()
         self._before: Before | None = None
         self._began = time.perf_counter()
         self._names = _names(optimizer, model)
@@ -105,7 +114,8 @@ class Watcher:
 
     def loss(self, value: Tensor | float) -> None:
         """Tell the loss of a step, once for each step; it is read when it is written."""
-        self._losses.append(number_of(value))
+        number = self._read(value)  # by no more calls than need be, since it is in every step
+        self._losses.append(number_of(value) if number is None else number)
 
     def event(self, what: str, action: str = "", layers: Any = (), **values: float) -> None:
         """Write that something happened at this step."""
