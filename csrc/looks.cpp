@@ -169,10 +169,13 @@ struct Tensors {
         const auto here = [](const Ref& r) { return is_read_here(r.object); };
         all_here = all_here && std::all_of(kept.begin(), kept.end(), here);
     }
-    int64_t nonfinite() const {
+    // `known` tells that there is none in what the probes read, the mean apart.
+    int64_t nonfinite(PyObject* parameter, bool known) const {
         int64_t count = 0;
         for (const Ref& tensor : kept) {
-            const Placement at = reader().read(tensor.object);
+            PyObject* own = tensor.object;
+            if (known && (own == parameter || own == gradient || own == square)) continue;
+            const Placement at = reader().read(own);
             if (is_addressable(at)) count += Elements(at).nonfinite();
         }
         return count;
@@ -201,7 +204,8 @@ bool measure(const Picked& was, int64_t most, const Stepped& row, const Tensors&
     numbers.means = probe(weights, row.kind.division, apart, divisors.data());
     numbers.divides = square.count > 0;
     if (numbers.divides) take_quantiles(row.kind.rate, divisors, numbers.rates);
-    numbers.nonfinite = tensors.nonfinite();
+    const bool are_all = Elements(form).count() == was.count;
+    numbers.nonfinite = tensors.nonfinite(row.parameter, are_all && numbers.means.all_finite());
     return true;
 }
 

@@ -1,6 +1,7 @@
 // What a step did to weights, as meansquare.watching.probes has it, in double precision.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "measure.h"
@@ -30,6 +31,12 @@ struct Weights {
 // Over all of the weights: the mean square of the first four, the share of the others.
 struct Means {
     double gradient = 0, update = 0, weights = 0, precursor = 0, eps_rules = 0, dead = 0, stale = 0;
+    double square = 0;  // of the second moment, as it was corrected, itself
+
+    // Then all weights, gradients and second moments are: that of a square would not be.
+    bool all_finite() const {
+        return std::isfinite(gradient) && std::isfinite(update) && std::isfinite(weights) && std::isfinite(square);
+    }
 };
 
 // Every `apart`-th divisor is written, too.
@@ -58,14 +65,13 @@ struct Tile {
     }
 };
 
-// The roots of second moments, in their place.
-inline void take_roots(int64_t n, double* square, double* mean, double seen) {
+// Of second moments, in their place.
+inline void correct(int64_t n, double* square, double* mean, double seen) {
     divide(n, square, seen);
     if (mean) {
         divide(n, mean, seen);
         for (int64_t i = 0; i < n; ++i) square[i] = at_least(square[i] - mean[i] * mean[i], square[i] * 0x1p-20);
     }
-    for (int64_t i = 0; i < n; ++i) square[i] = std::sqrt(square[i]);
 }
 
 inline double divisor(double root, const Division& how) {
@@ -75,20 +81,22 @@ inline double divisor(double root, const Division& how) {
 
 inline Means probe(const Weights& all, const Division& how, int64_t apart, double* divisors) {
     Tile before, after, gradient, square, mean;
-    const double rules = how.least, least = how.least > LEAST ? how.least : LEAST;
-    const double *p = before.x, *q = after.x, *g = gradient.x, *root = square.x;
+    // Squares are compared: roots take longer than all else.
+    const double rules = how.least * how.least, least = std::max(rules, LEAST * LEAST);
+    const double *p = before.x, *q = after.x, *g = gradient.x, *v = square.x;
     // Little code rather than fast code: it is seldom run, and then has to come from memory.
     constexpr int lanes = 8;
-    double sums[7][lanes] = {};
+    double sums[8][lanes] = {};
     const auto add = [&](int64_t i, int lane) {
-        const double moved = q[i] - p[i], fits = g[i] / at_least(root[i], least);
-        sums[0][lane] += g[i] * g[i];
+        const double moved = q[i] - p[i], squared = g[i] * g[i];
+        sums[0][lane] += squared;
         sums[1][lane] += moved * moved;
         sums[2][lane] += p[i] * p[i];
-        sums[3][lane] += fits * fits;
-        sums[4][lane] += root[i] < rules ? 1.0 : 0.0;
-        sums[5][lane] += g[i] == 0 && root[i] == 0 ? 1.0 : 0.0;
-        sums[6][lane] += std::abs(g[i]) * STALE < root[i] ? 1.0 : 0.0;
+        sums[3][lane] += squared / at_least(v[i], least);
+        sums[4][lane] += v[i] < rules ? 1.0 : 0.0;
+        sums[5][lane] += g[i] == 0 && v[i] == 0 ? 1.0 : 0.0;
+        sums[6][lane] += squared * (STALE * STALE) < v[i] ? 1.0 : 0.0;
+        sums[7][lane] += v[i];
     };
     for (int64_t begin = 0, next = 0; begin < all.count; begin += TILE) {
         const int64_t n = all.count - begin < TILE ? all.count - begin : TILE;
@@ -97,19 +105,20 @@ inline Means probe(const Weights& all, const Division& how, int64_t apart, doubl
         gradient.take(all.gradient, begin, n);
         divide(n, gradient.x, all.scale);
         if (square.take(all.square, begin, n))
-            take_roots(n, square.x, mean.take(all.mean, begin, n) ? mean.x : nullptr, how.seen);
+            correct(n, square.x, mean.take(all.mean, begin, n) ? mean.x : nullptr, how.seen);
         else
             std::fill(square.x, square.x + n, 0.0);
         int64_t i = 0;
         for (; i + lanes <= n; i += lanes)
             for (int lane = 0; lane < lanes; ++lane) add(i + lane, lane);
         for (int lane = 0; i < n; ++i, ++lane) add(i, lane);
-        for (; all.square.data && next < begin + n; next += apart) *divisors++ = divisor(root[next - begin], how);
+        for (; all.square.data && next < begin + n; next += apart)
+            *divisors++ = divisor(std::sqrt(v[next - begin]), how);
     }
     Means means;
     double* const to[] = {&means.gradient, &means.update, &means.weights, &means.precursor,
-                          &means.eps_rules, &means.dead, &means.stale};
-    for (int k = 0; k < 7; ++k) *to[k] = std::accumulate(sums[k], sums[k] + lanes, 0.0) / double(all.count);
+                          &means.eps_rules, &means.dead, &means.stale, &means.square};
+    for (int k = 0; k < 8; ++k) *to[k] = std::accumulate(sums[k], sums[k] + lanes, 0.0) / double(all.count);
     return means;
 }
 
