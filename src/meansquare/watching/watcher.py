@@ -218,17 +218,20 @@ class Watcher:
 
 def _counting(prepare: Callable[[Optimizer, int], int]) -> tuple[Any, Callable[[], int]]:
     """A hook that counts steps, and calls `prepare` before that which it named; and their number.
-    It has no object, whose attributes would have to come from memory in every step.
+    It has no object, whose attributes would have to come from memory in every step, and counts
+    down, which makes no new number.
     """
-    step = due = 0
+    due, left = 1, 1
 
     def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        nonlocal step, due
-        step += 1
-        if step >= due:
+        nonlocal due, left
+        left -= 1
+        if left <= 0:
+            step = due - left
             due = prepare(optimizer, step)
+            left = due - step
 
-    return hook, lambda: step
+    return hook, lambda: due - left
 
 
 def _names(optimizer: Optimizer, model: nn.Module | None) -> dict[Tensor, str]:
