@@ -166,7 +166,9 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--torch", action="store_true")
     parser.add_argument("--only", default="", help="models whose name has this")
-    parser.add_argument("--rounds", type=int, default=40, help="a tenth of large models")
+    parser.add_argument(
+        "--rounds", type=int, default=40, help="a tenth of large models, at least 6"
+    )
     asked = parser.parse_args()
     rule = torch.optim.RMSprop if asked.torch else RMSProp
     arms = ARMS[1:4] if asked.torch else ARMS[1:]
@@ -177,7 +179,7 @@ def main() -> None:
             continue
         large = "LSTM" in name or "transformer" in name
         x = torch.randn(shape, device="cuda" if asked.gpu else "cpu")
-        rounds = max(asked.rounds // 10, 1) if large else asked.rounds
+        rounds = max(asked.rounds // 10, 6) if large else asked.rounds
         times = measure(make, x, rule, large, rounds)
         step = statistics.median(times["plain"])
         cells = []
