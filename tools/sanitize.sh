@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$PWD/.venv/bin
 packages=$("$bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-optimizer_tests=(tests/test_{backends,bad_arguments,bad_tensors,clipping,copies,differentiable,family_parity,family_state,fuzz,hooks,in_backward,kernels,memory,probes,processes,schedulers,sharing,stability,state_dict,state_names,threads,torch_api,update_size,watch}.py)
+optimizer_tests=(tests/test_{backends,bad_arguments,bad_tensors,clipping,copies,differentiable,family_parity,family_state,fuzz,hooks,in_backward,kernels,looks,memory,processes,schedulers,sharing,stability,state_dict,state_names,threads,torch_api,update_size,watch}.py)
 
 build() {  # NAME SANITIZERS: into build/NAME/site
     PATH="$bin:$PATH" cmake -S . -B "build/$1" -G Ninja -DCMAKE_BUILD_TYPE=Release \
