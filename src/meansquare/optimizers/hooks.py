@@ -23,6 +23,10 @@ class Hooked(Optimizer):
     a profiler's record, which takes longer than the step of a small model.
     """
 
+    _step: Any
+    _profiled_step: Any
+    _traced_step: Any
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Step every parameter that has a gradient; returns what the closure returned."""
         if torch.compiler.is_compiling():
@@ -58,15 +62,6 @@ class Hooked(Optimizer):
     step.hooked = True  # type: ignore[attr-defined]
     # Its schedulers would wrap the step to see whether it was called, where a graph breaks.
     step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
-
-    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
-        raise NotImplementedError
-
-    def _profiled_step(self, closure: Callable[[], Any] | None = None) -> Any:
-        raise NotImplementedError
-
-    def _traced_step(self, closure: Callable[[], Any] | None) -> Any:
-        raise NotImplementedError
 
 
 def is_asked_for_state() -> bool:
